@@ -1,0 +1,103 @@
+package ceph
+
+import "context"
+
+// Admin is what the operator asks of a cluster. Every call returns an *Error.
+// Each Ensure call may be repeated and changes nothing when all is as asked.
+type Admin interface {
+	// Status returns health, quorum, mgr and capacity in one look.
+	Status(ctx context.Context) (*Status, error)
+	// OSDs returns every OSD that the OSD map knows.
+	OSDs(ctx context.Context) ([]OSD, error)
+	// NewOSD returns the ID of the OSD with this UUID, made with this key when
+	// it is new. Exists when the UUID is known with another key.
+	NewOSD(ctx context.Context, uuid string, key Key) (int, error)
+	// EnsureUser creates or changes a CephX user and returns its key.
+	EnsureUser(ctx context.Context, entity string, caps Caps) (Key, error)
+	// RemoveUser deletes a CephX user; none is fine.
+	RemoveUser(ctx context.Context, entity string) error
+	// Pools returns every pool.
+	Pools(ctx context.Context) ([]Pool, error)
+	// EnsurePool creates a pool or changes it to its spec.
+	EnsurePool(ctx context.Context, spec PoolSpec) error
+	// RemovePool deletes a pool and all its data. NotFound when there is none.
+	RemovePool(ctx context.Context, name string) error
+	// CountImages returns how many images a pool holds, over all namespaces.
+	CountImages(ctx context.Context, pool string) (int, error)
+	// RemoveMon takes a mon out of the monmap; none is fine.
+	RemoveMon(ctx context.Context, name string) error
+	// SetConfig sets options in the mons' configuration database: who → option → value.
+	SetConfig(ctx context.Context, who, option, value string) error
+	// SetOSDOut takes an OSD out of data placement, or back in.
+	SetOSDOut(ctx context.Context, id int, out bool) error
+}
+
+// Caps are CephX capabilities: daemon type → capability string.
+type Caps map[string]string
+
+// Status is a cluster at one moment.
+type Status struct {
+	FSID string
+	// Health is HEALTH_OK, HEALTH_WARN or HEALTH_ERR.
+	Health string
+	Checks []HealthCheck
+	// Mons are all of the monmap, Quorum those that take part now.
+	Mons, Quorum []string
+	// ActiveMgr is empty while no mgr is active; StandbyMgrs counts the others.
+	ActiveMgr   string
+	StandbyMgrs int
+	// OSDs, all, up and in.
+	OSDs, OSDsUp, OSDsIn int
+	// Bytes, raw.
+	BytesTotal, BytesUsed, BytesAvailable int64
+	// PGs by state: "active+clean" → 32.
+	PGs map[string]int
+	// Version → how many daemons run it ("20.2.4").
+	Versions map[string]int
+}
+
+// HealthCheck is one reason for a health that is not OK.
+type HealthCheck struct {
+	Code     string // OSD_DOWN
+	Severity string // HEALTH_WARN
+	Summary  string // 1 osds down
+	Muted    bool
+}
+
+// OSD is one entry of the OSD map.
+type OSD struct {
+	ID    int
+	UUID  string
+	Up    bool
+	In    bool
+	Class string
+	Host  string
+	// Weight is the CRUSH weight: TiB of the device unless changed.
+	Weight float64
+	// Bytes of the device, zero until the OSD has reported.
+	BytesTotal, BytesUsed int64
+}
+
+// PoolSpec is what a replicated pool should be.
+type PoolSpec struct {
+	Name string
+	// Size is the number of replicas.
+	Size int
+	// FailureDomain is the CRUSH bucket type that replicas are spread over: host, zone, osd.
+	FailureDomain string
+	// DeviceClass limits the pool to OSDs of a class; empty takes all.
+	DeviceClass string
+	// QuotaBytes limits the stored bytes; 0 is no limit.
+	QuotaBytes int64
+	// Application is rbd, cephfs or rgw.
+	Application string
+}
+
+// Pool is a pool as it is.
+type Pool struct {
+	ID   int64
+	Spec PoolSpec
+	PGs  int
+	// Bytes stored (before replication), and that could still be stored.
+	BytesStored, BytesAvailable int64
+}

@@ -1,0 +1,299 @@
+// Package contract is what every implementation of daemon/ceph must do. The
+// model and the real cluster run the same suite, so that a test against the
+// model says something about Ceph.
+package contract
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/cairn-storage/cairn/daemon/ceph"
+)
+
+const mib = 1 << 20
+
+// Run checks a cluster through its connector. The cluster needs one mon in
+// quorum and enough OSDs for a pool of size 2 over failure domain osd.
+func Run(t *testing.T, connector ceph.Connector, cred ceph.Credentials) {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	t.Cleanup(cancel)
+	conn := connect(ctx, t, connector, cred)
+	suite := &suite{ctx: ctx, connector: connector, cred: cred, conn: conn}
+	t.Run("connecting", suite.connecting)
+	t.Run("status", suite.status)
+	t.Run("pools", suite.pools)
+	t.Run("users", suite.users)
+	t.Run("OSDs", suite.osds)
+	suite.makePool(t)
+	t.Run("images are created once", suite.create)
+	t.Run("image metadata", suite.metadata)
+	t.Run("images grow and never shrink", suite.grow)
+	t.Run("images are removed", suite.remove)
+	t.Run("bytes written are read back", suite.readBack)
+	t.Run("an exclusive image has one writer", suite.exclusive)
+	t.Run("ended contexts", suite.contexts)
+}
+
+type suite struct {
+	ctx       context.Context
+	connector ceph.Connector
+	cred      ceph.Credentials
+	conn      ceph.Conn
+	poolID    int64
+}
+
+const poolName = "contract"
+
+func connect(ctx context.Context, t *testing.T, connector ceph.Connector, cred ceph.Credentials) ceph.Conn {
+	conn, err := connector.Connect(ctx, cred, ceph.ConnectOptions{MonTimeout: 20 * time.Second, OSDTimeout: 20 * time.Second})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, conn.Close()) })
+	return conn
+}
+
+func requireKind(t *testing.T, want ceph.Kind, err error) {
+	t.Helper()
+	require.Error(t, err)
+	require.Equal(t, want, ceph.KindOf(err), "%v", err)
+}
+
+func (s *suite) connecting(t *testing.T) {
+	require.NotEmpty(t, s.conn.ClientAddrs())
+	second := connect(s.ctx, t, s.connector, s.cred)
+	require.NotEqual(t, s.conn.ClientAddrs(), second.ClientAddrs(), "each client can be fenced alone")
+	other := s.cred
+	other.FSID = uuid.NewString()
+	_, err := s.connector.Connect(s.ctx, other, ceph.ConnectOptions{MonTimeout: 5 * time.Second})
+	requireKind(t, ceph.Invalid, err)
+}
+
+func (s *suite) status(t *testing.T) {
+	status, err := s.conn.Status(s.ctx)
+	require.NoError(t, err)
+	require.Equal(t, s.cred.FSID, status.FSID)
+	require.NotEmpty(t, status.Quorum)
+	require.Subset(t, status.Mons, status.Quorum)
+	require.NotEmpty(t, status.ActiveMgr)
+	require.Contains(t, []string{"HEALTH_OK", "HEALTH_WARN", "HEALTH_ERR"}, status.Health)
+	require.NotEmpty(t, status.Versions)
+}
+
+func spec(name string) ceph.PoolSpec {
+	return ceph.PoolSpec{Name: name, Size: 2, FailureDomain: "osd", Application: "rbd"}
+}
+
+func (s *suite) find(t *testing.T, name string) *ceph.Pool {
+	pools, err := s.conn.Pools(s.ctx)
+	require.NoError(t, err)
+	for _, pool := range pools {
+		if pool.Spec.Name == name {
+			return &pool
+		}
+	}
+	return nil
+}
+
+func (s *suite) pools(t *testing.T) {
+	want := spec("contract-pool")
+	_, err := s.conn.PoolID(s.ctx, want.Name)
+	requireKind(t, ceph.NotFound, err)
+	requireKind(t, ceph.NotFound, s.conn.RemovePool(s.ctx, want.Name))
+	for range 2 {
+		require.NoError(t, s.conn.EnsurePool(s.ctx, want))
+		require.Equal(t, want, s.find(t, want.Name).Spec)
+	}
+	first, err := s.conn.PoolID(s.ctx, want.Name)
+	require.NoError(t, err)
+	want.QuotaBytes, want.Size = 64*mib, 3
+	require.NoError(t, s.conn.EnsurePool(s.ctx, want))
+	require.Equal(t, want, s.find(t, want.Name).Spec)
+	require.NoError(t, s.conn.RemovePool(s.ctx, want.Name))
+	require.Nil(t, s.find(t, want.Name))
+	require.NoError(t, s.conn.EnsurePool(s.ctx, want))
+	second, err := s.conn.PoolID(s.ctx, want.Name)
+	require.NoError(t, err)
+	require.NotEqual(t, first, second, "a pool made anew has a new ID")
+	require.NoError(t, s.conn.RemovePool(s.ctx, want.Name))
+}
+
+func (s *suite) users(t *testing.T) {
+	const entity = "client.contract"
+	caps := ceph.Caps{"mon": "profile rbd", "osd": "profile rbd pool=x"}
+	key, err := s.conn.EnsureUser(s.ctx, entity, caps)
+	require.NoError(t, err)
+	require.NotEmpty(t, key.Reveal())
+	caps["osd"] = "profile rbd pool=y"
+	again, err := s.conn.EnsureUser(s.ctx, entity, caps)
+	require.NoError(t, err)
+	require.Equal(t, key.Reveal(), again.Reveal(), "changed caps keep the key")
+	require.NoError(t, s.conn.RemoveUser(s.ctx, entity))
+	require.NoError(t, s.conn.RemoveUser(s.ctx, entity))
+	fresh, err := s.conn.EnsureUser(s.ctx, entity, caps)
+	require.NoError(t, err)
+	require.NotEqual(t, key.Reveal(), fresh.Reveal())
+	require.NoError(t, s.conn.RemoveUser(s.ctx, entity))
+}
+
+func (s *suite) osds(t *testing.T) {
+	key, err := ceph.NewKey(time.Now())
+	require.NoError(t, err)
+	id := uuid.NewString()
+	first, err := s.conn.NewOSD(s.ctx, id, key)
+	require.NoError(t, err)
+	again, err := s.conn.NewOSD(s.ctx, id, key)
+	require.NoError(t, err)
+	require.Equal(t, first, again)
+	other, err := ceph.NewKey(time.Now())
+	require.NoError(t, err)
+	_, err = s.conn.NewOSD(s.ctx, id, other)
+	requireKind(t, ceph.Exists, err)
+	osds, err := s.conn.OSDs(s.ctx)
+	require.NoError(t, err)
+	for _, osd := range osds {
+		if osd.ID == first {
+			require.Equal(t, id, osd.UUID)
+			require.False(t, osd.Up)
+			return
+		}
+	}
+	t.Fatalf("osd.%d is not among %v", first, osds)
+}
+
+func (s *suite) makePool(t *testing.T) {
+	require.NoError(t, s.conn.EnsurePool(s.ctx, spec(poolName)))
+	id, err := s.conn.PoolID(s.ctx, poolName)
+	require.NoError(t, err)
+	s.poolID = id
+}
+
+func (s *suite) image(t *testing.T, size int64) ceph.ImageRef {
+	ref := ceph.ImageRef{PoolID: s.poolID, Name: "pvc-" + uuid.NewString()}
+	require.NoError(t, s.conn.CreateImage(s.ctx, ref, ceph.ImageSpec{Size: size, Metadata: map[string]string{"cairn.storage/size": fmt.Sprint(size)}}))
+	return ref
+}
+
+func (s *suite) create(t *testing.T) {
+	ref := s.image(t, 8*mib)
+	info, err := s.conn.ImageInfo(s.ctx, ref)
+	require.NoError(t, err)
+	require.EqualValues(t, 8*mib, info.Size)
+	require.ElementsMatch(t, ceph.DefaultFeatures, info.Features)
+	require.Equal(t, map[string]string{"cairn.storage/size": fmt.Sprint(8 * mib)}, info.Metadata)
+	requireKind(t, ceph.Exists, s.conn.CreateImage(s.ctx, ref, ceph.ImageSpec{Size: 8 * mib}))
+	missing := ref
+	missing.PoolID += 1000
+	requireKind(t, ceph.NotFound, s.conn.CreateImage(s.ctx, missing, ceph.ImageSpec{Size: mib}))
+	before, err := s.conn.CountImages(s.ctx, poolName)
+	require.NoError(t, err)
+	s.image(t, mib)
+	after, err := s.conn.CountImages(s.ctx, poolName)
+	require.NoError(t, err)
+	require.Equal(t, before+1, after)
+}
+
+func (s *suite) metadata(t *testing.T) {
+	ref := s.image(t, mib)
+	require.NoError(t, s.conn.SetImageMetadata(s.ctx, ref, map[string]string{"a": "1", "b": "two words, and ünïcode"}))
+	require.NoError(t, s.conn.SetImageMetadata(s.ctx, ref, map[string]string{"a": "2"}))
+	info, err := s.conn.ImageInfo(s.ctx, ref)
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"cairn.storage/size": fmt.Sprint(mib), "a": "2", "b": "two words, and ünïcode"}, info.Metadata)
+	ref.Name = "absent"
+	requireKind(t, ceph.NotFound, s.conn.SetImageMetadata(s.ctx, ref, map[string]string{"a": "1"}))
+}
+
+func (s *suite) grow(t *testing.T) {
+	ref := s.image(t, 4*mib)
+	for _, step := range []struct{ ask, want int64 }{{8 * mib, 8 * mib}, {8 * mib, 8 * mib}, {2 * mib, 8 * mib}} {
+		require.NoError(t, s.conn.GrowImage(s.ctx, ref, step.ask))
+		info, err := s.conn.ImageInfo(s.ctx, ref)
+		require.NoError(t, err)
+		require.Equal(t, step.want, info.Size)
+	}
+	ref.Name = "absent"
+	requireKind(t, ceph.NotFound, s.conn.GrowImage(s.ctx, ref, mib))
+}
+
+func (s *suite) remove(t *testing.T) {
+	ref := s.image(t, mib)
+	opened, err := s.conn.OpenImage(s.ctx, ref, ceph.OpenOptions{})
+	require.NoError(t, err)
+	info, err := s.conn.ImageInfo(s.ctx, ref)
+	require.NoError(t, err)
+	require.NotEmpty(t, info.Watchers)
+	other := connect(s.ctx, t, s.connector, s.cred)
+	requireKind(t, ceph.Busy, other.RemoveImage(s.ctx, ref))
+	require.NoError(t, opened.Close())
+	require.NoError(t, other.RemoveImage(s.ctx, ref))
+	requireKind(t, ceph.NotFound, s.conn.RemoveImage(s.ctx, ref))
+	_, err = s.conn.ImageInfo(s.ctx, ref)
+	requireKind(t, ceph.NotFound, err)
+	_, err = s.conn.OpenImage(s.ctx, ref, ceph.OpenOptions{})
+	requireKind(t, ceph.NotFound, err)
+}
+
+func (s *suite) readBack(t *testing.T) {
+	const size = 16 * mib
+	ref := s.image(t, size)
+	opened, err := s.conn.OpenImage(s.ctx, ref, ceph.OpenOptions{Exclusive: true})
+	require.NoError(t, err)
+	mirror, random := make([]byte, size), rand.New(rand.NewSource(1))
+	for range 200 {
+		length := int64(512 * (1 + random.Intn(256)))
+		offset := 512 * random.Int63n((size-length)/512)
+		part := mirror[offset : offset+length]
+		switch random.Intn(4) {
+		case 0:
+			clear(part)
+			require.NoError(t, opened.WriteZeroes(offset, length))
+		default:
+			_, _ = random.Read(part)
+			n, err := opened.WriteAt(part, offset)
+			require.NoError(t, err)
+			require.EqualValues(t, length, n)
+		}
+	}
+	require.NoError(t, opened.Flush())
+	require.NoError(t, opened.Discard(4*mib, 4*mib))
+	clear(mirror[4*mib : 8*mib])
+	require.NoError(t, opened.Close())
+	reopened, err := s.conn.OpenImage(s.ctx, ref, ceph.OpenOptions{ReadOnly: true})
+	require.NoError(t, err)
+	got := make([]byte, size)
+	n, err := reopened.ReadAt(got, 0)
+	require.NoError(t, err)
+	require.Equal(t, size, n)
+	require.True(t, bytes.Equal(mirror, got), "what was written is what is read")
+	_, err = reopened.WriteAt(got[:512], 0)
+	require.Error(t, err, "read-only")
+	require.NoError(t, reopened.Close())
+}
+
+func (s *suite) exclusive(t *testing.T) {
+	ref := s.image(t, mib)
+	first, err := s.conn.OpenImage(s.ctx, ref, ceph.OpenOptions{Exclusive: true})
+	require.NoError(t, err)
+	other := connect(s.ctx, t, s.connector, s.cred)
+	_, err = other.OpenImage(s.ctx, ref, ceph.OpenOptions{Exclusive: true})
+	requireKind(t, ceph.Busy, err)
+	require.NoError(t, first.Close())
+	second, err := other.OpenImage(s.ctx, ref, ceph.OpenOptions{Exclusive: true})
+	require.NoError(t, err)
+	require.NoError(t, second.Close())
+}
+
+func (s *suite) contexts(t *testing.T) {
+	ended, cancel := context.WithCancel(s.ctx)
+	cancel()
+	_, err := s.conn.Status(ended)
+	requireKind(t, ceph.Timeout, err)
+	_, err = s.conn.ImageInfo(ended, ceph.ImageRef{PoolID: s.poolID, Name: "x"})
+	requireKind(t, ceph.Timeout, err)
+}

@@ -1,0 +1,211 @@
+package model
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cairn-storage/cairn/daemon/ceph"
+)
+
+// Status returns health, quorum, mgr and capacity.
+func (c *Cluster) Status(ctx context.Context) (*ceph.Status, error) {
+	if err := c.enter(ctx, "Status"); err != nil {
+		return nil, err
+	}
+	defer c.mu.Unlock()
+	s := &ceph.Status{
+		FSID: c.FSID, Health: "HEALTH_OK", Checks: slices.Clone(c.checks), Mons: slices.Clone(c.mons), Quorum: slices.Clone(c.quorum),
+		ActiveMgr: c.mgr, StandbyMgrs: c.standbys, OSDs: len(c.osds), PGs: map[string]int{}, Versions: map[string]int{"20.2.4": len(c.mons)},
+	}
+	for _, osd := range c.osds {
+		if osd.Up {
+			s.OSDsUp++
+		}
+		if osd.In {
+			s.OSDsIn++
+		}
+		s.BytesTotal += osd.BytesTotal
+		s.BytesUsed += osd.BytesUsed
+	}
+	s.BytesAvailable = s.BytesTotal - s.BytesUsed
+	for _, check := range c.checks {
+		if check.Severity == "HEALTH_ERR" || s.Health == "HEALTH_OK" {
+			s.Health = check.Severity
+		}
+	}
+	return s, nil
+}
+
+// OSDs returns every OSD.
+func (c *Cluster) OSDs(ctx context.Context) ([]ceph.OSD, error) {
+	if err := c.enter(ctx, "OSDs"); err != nil {
+		return nil, err
+	}
+	defer c.mu.Unlock()
+	return slices.Clone(c.osds), nil
+}
+
+// NewOSD returns the ID of the OSD with this UUID.
+func (c *Cluster) NewOSD(ctx context.Context, uuid string, key ceph.Key) (int, error) {
+	if err := c.enter(ctx, "NewOSD"); err != nil {
+		return 0, err
+	}
+	defer c.mu.Unlock()
+	for _, osd := range c.osds {
+		if osd.UUID != uuid {
+			continue
+		}
+		if c.keys[uuid] != key {
+			return 0, ceph.Errorf(ceph.Exists, "osd new", "osd.%d exists with another key", osd.ID)
+		}
+		return osd.ID, nil
+	}
+	id := len(c.osds)
+	c.osds = append(c.osds, ceph.OSD{ID: id, UUID: uuid})
+	c.keys[uuid] = key
+	return id, nil
+}
+
+// SetOSDOut takes an OSD out of data placement, or back in.
+func (c *Cluster) SetOSDOut(ctx context.Context, id int, out bool) error {
+	if err := c.enter(ctx, "SetOSDOut"); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	for i := range c.osds {
+		if c.osds[i].ID == id {
+			c.osds[i].In = !out
+			return nil
+		}
+	}
+	return nil
+}
+
+// EnsureUser creates or changes a CephX user and returns its key.
+func (c *Cluster) EnsureUser(ctx context.Context, entity string, caps ceph.Caps) (ceph.Key, error) {
+	if err := c.enter(ctx, "EnsureUser"); err != nil {
+		return "", err
+	}
+	defer c.mu.Unlock()
+	known, ok := c.users[entity]
+	if !ok {
+		key, err := ceph.NewKey(time.Now())
+		if err != nil {
+			return "", err
+		}
+		known.key = key
+	}
+	known.caps = maps.Clone(caps)
+	c.users[entity] = known
+	return known.key, nil
+}
+
+// RemoveUser deletes a CephX user.
+func (c *Cluster) RemoveUser(ctx context.Context, entity string) error {
+	if err := c.enter(ctx, "RemoveUser"); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	delete(c.users, entity)
+	return nil
+}
+
+// Users returns the caps of every user.
+func (c *Cluster) Users() map[string]ceph.Caps {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := map[string]ceph.Caps{}
+	for entity, u := range c.users {
+		out[entity] = maps.Clone(u.caps)
+	}
+	return out
+}
+
+// Pools returns every pool.
+func (c *Cluster) Pools(ctx context.Context) ([]ceph.Pool, error) {
+	if err := c.enter(ctx, "Pools"); err != nil {
+		return nil, err
+	}
+	defer c.mu.Unlock()
+	var out []ceph.Pool
+	for _, id := range slices.Sorted(maps.Keys(c.pools)) {
+		out = append(out, ceph.Pool{ID: id, Spec: c.pools[id].spec, PGs: 32, BytesStored: c.pools[id].stored()})
+	}
+	return out, nil
+}
+
+// EnsurePool creates a pool or changes it to its spec.
+func (c *Cluster) EnsurePool(ctx context.Context, spec ceph.PoolSpec) error {
+	if err := c.enter(ctx, "EnsurePool"); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	if id, ok := c.findPool(spec.Name); ok {
+		c.pools[id].spec = spec
+		return nil
+	}
+	c.nextPool++
+	c.pools[c.nextPool] = &pool{spec: spec, images: map[string]*imageData{}}
+	return nil
+}
+
+// RemovePool deletes a pool and all its data.
+func (c *Cluster) RemovePool(ctx context.Context, name string) error {
+	if err := c.enter(ctx, "RemovePool"); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	id, ok := c.findPool(name)
+	if !ok {
+		return ceph.Errorf(ceph.NotFound, "remove pool "+name, "no such pool")
+	}
+	delete(c.pools, id)
+	return nil
+}
+
+// CountImages returns how many images a pool holds.
+func (c *Cluster) CountImages(ctx context.Context, name string) (int, error) {
+	if err := c.enter(ctx, "CountImages"); err != nil {
+		return 0, err
+	}
+	defer c.mu.Unlock()
+	id, ok := c.findPool(name)
+	if !ok {
+		return 0, ceph.Errorf(ceph.NotFound, "list the images of pool "+name, "no such pool")
+	}
+	return len(c.pools[id].images), nil
+}
+
+// RemoveMon takes a mon out of the monmap.
+func (c *Cluster) RemoveMon(ctx context.Context, name string) error {
+	if err := c.enter(ctx, "RemoveMon"); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	same := func(mon string) bool { return mon == name }
+	c.mons = slices.DeleteFunc(slices.Clone(c.mons), same)
+	c.quorum = slices.DeleteFunc(slices.Clone(c.quorum), same)
+	return nil
+}
+
+// SetConfig sets an option in the configuration database.
+func (c *Cluster) SetConfig(ctx context.Context, who, option, value string) error {
+	if err := c.enter(ctx, "SetConfig"); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	c.config[strings.Join([]string{who, option}, "/")] = value
+	return nil
+}
+
+func (c *Cluster) findPool(name string) (int64, bool) {
+	for id, p := range c.pools {
+		if p.spec.Name == name {
+			return id, true
+		}
+	}
+	return 0, false
+}

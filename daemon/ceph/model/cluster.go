@@ -1,0 +1,157 @@
+// Package model is Ceph in memory: the same answers as a real cluster to what
+// daemon/ceph asks, held to it by daemon/ceph/contract.
+package model
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/cairn-storage/cairn/daemon/ceph"
+)
+
+// Cluster is one modelled cluster. Its zero value is not usable: see New.
+type Cluster struct {
+	FSID string
+
+	mu       sync.Mutex
+	mons     []string
+	quorum   []string
+	mgr      string
+	standbys int
+	checks   []ceph.HealthCheck
+	osds     []ceph.OSD
+	keys     map[string]ceph.Key // OSD UUID → key
+	users    map[string]user
+	pools    map[int64]*pool
+	nextPool int64
+	config   map[string]string
+	clients  int
+	fault    func(op string) error
+	calls    map[string]int
+}
+
+type user struct {
+	key  ceph.Key
+	caps ceph.Caps
+}
+
+type pool struct {
+	spec   ceph.PoolSpec
+	images map[string]*imageData // namespace/name
+}
+
+// New returns a cluster with mons in quorum, an active mgr and no OSD.
+func New(fsid string, mons ...string) *Cluster {
+	if len(mons) == 0 {
+		mons = []string{"a"}
+	}
+	return &Cluster{
+		FSID: fsid, mons: mons, quorum: mons, mgr: "a",
+		keys: map[string]ceph.Key{}, users: map[string]user{}, pools: map[int64]*pool{},
+		config: map[string]string{}, calls: map[string]int{},
+	}
+}
+
+// Connect returns a connection to the modelled cluster.
+func (c *Cluster) Connect(_ context.Context, cred ceph.Credentials, _ ceph.ConnectOptions) (ceph.Conn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cred.FSID != "" && cred.FSID != c.FSID {
+		return nil, ceph.Errorf(ceph.Invalid, "connect", "the mons serve cluster %s, not %s", c.FSID, cred.FSID)
+	}
+	c.clients++
+	return &conn{Cluster: c, addrs: fmt.Sprintf("127.0.0.1:0/%d", c.clients)}, nil
+}
+
+// FailWith makes every call ask f first, with the operation's name; what f
+// returns, the call returns. Nil ends it.
+func (c *Cluster) FailWith(f func(op string) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fault = f
+}
+
+// Calls returns how often each operation was called.
+func (c *Cluster) Calls() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make(map[string]int, len(c.calls))
+	for op, n := range c.calls {
+		out[op] = n
+	}
+	return out
+}
+
+// SetQuorum changes the monmap and who takes part in the quorum.
+func (c *Cluster) SetQuorum(mons, quorum []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mons, c.quorum = mons, quorum
+}
+
+// SetMgr changes which mgr is active and how many stand by.
+func (c *Cluster) SetMgr(active string, standbys int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mgr, c.standbys = active, standbys
+}
+
+// SetChecks replaces the health checks.
+func (c *Cluster) SetChecks(checks ...ceph.HealthCheck) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.checks = checks
+}
+
+// Boot marks an OSD up and in, with a host and a size, as when its daemon starts.
+func (c *Cluster) Boot(id int, host string, bytes int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range c.osds {
+		if c.osds[i].ID == id {
+			c.osds[i].Up, c.osds[i].In, c.osds[i].Host, c.osds[i].BytesTotal = true, true, host, bytes
+			c.osds[i].Weight, c.osds[i].Class = float64(bytes)/(1<<40), "hdd"
+		}
+	}
+}
+
+// Down marks an OSD down.
+func (c *Cluster) Down(id int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range c.osds {
+		if c.osds[i].ID == id {
+			c.osds[i].Up = false
+		}
+	}
+}
+
+// conn is one client of the cluster.
+type conn struct {
+	*Cluster
+	addrs string
+}
+
+func (c *conn) ClientAddrs() string { return c.addrs }
+
+func (c *conn) Close() error { return nil }
+
+// enter counts a call, applies the planted fault and takes the lock. The
+// caller unlocks when err is nil.
+func (c *Cluster) enter(ctx context.Context, op string) error {
+	c.mu.Lock()
+	c.calls[op]++
+	fault := c.fault
+	c.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return &ceph.Error{Kind: ceph.Timeout, Op: op, Err: err}
+	}
+	if fault != nil {
+		if err := fault(op); err != nil {
+			return err
+		}
+	}
+	c.mu.Lock()
+	return nil
+}

@@ -1,0 +1,89 @@
+package rados
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/ceph/go-ceph/rbd"
+
+	"github.com/cairn-storage/cairn/daemon/ceph"
+)
+
+// command is a mon command as the mons' own description of it names it
+// (src/mon/MonCommands.h): prefix and arguments.
+type command map[string]any
+
+// mon runs a mon command and returns its raw answer.
+func (c *conn) mon(ctx context.Context, cmd command, input []byte) ([]byte, error) {
+	op, _ := cmd["prefix"].(string)
+	cmd["format"] = "json"
+	text, err := json.Marshal(cmd)
+	if err != nil {
+		return nil, ceph.Errorf(ceph.Invalid, op, "encode the command: %w", err)
+	}
+	return call(ctx, op, func() ([]byte, error) {
+		out, message, err := c.rados.MonCommandWithInputBuffer(text, input)
+		if err != nil {
+			return nil, explain(op, message, err)
+		}
+		return out, nil
+	})
+}
+
+// ask runs a mon command and decodes its JSON answer into to.
+func (c *conn) ask(ctx context.Context, cmd command, to any) error {
+	op, _ := cmd["prefix"].(string)
+	out, err := c.mon(ctx, cmd, nil)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(out, to); err != nil {
+		return ceph.Errorf(ceph.Unexpected, op, "decode the answer: %w", err)
+	}
+	return nil
+}
+
+// tell runs mon commands in order for their effect.
+func (c *conn) tell(ctx context.Context, cmds ...command) error {
+	for _, cmd := range cmds {
+		if _, err := c.mon(ctx, cmd, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// explain adds what the mons said to the error's kind.
+func explain(op, message string, err error) error {
+	wrapped := wrap(op, err)
+	if message == "" {
+		return wrapped
+	}
+	return ceph.Errorf(ceph.KindOf(wrapped), op, "%s (%w)", message, err)
+}
+
+// CountImages returns how many images a pool holds, over all namespaces.
+func (c *conn) CountImages(ctx context.Context, pool string) (int, error) {
+	op := "list the images of pool " + pool
+	return call(ctx, op, func() (int, error) {
+		ioctx, err := c.rados.OpenIOContext(pool)
+		if err != nil {
+			return 0, wrap(op, err)
+		}
+		defer ioctx.Destroy()
+		namespaces, err := rbd.NamespaceList(ioctx)
+		if err != nil {
+			return 0, wrap(op, err)
+		}
+		total := 0
+		for _, namespace := range append(namespaces, "") {
+			ioctx.SetNamespace(namespace)
+			names, err := rbd.GetImageNames(ioctx)
+			if err != nil {
+				return 0, wrap(op, err)
+			}
+			total += len(names)
+		}
+		return total, nil
+	})
+}

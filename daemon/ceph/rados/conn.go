@@ -1,0 +1,152 @@
+// Package rados serves daemon/ceph from a real cluster, in process, through
+// librados and librbd. It is the only package that imports go-ceph.
+package rados
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/ceph/go-ceph/rados"
+
+	"github.com/cairn-storage/cairn/daemon/ceph"
+)
+
+// Connector opens connections with librados.
+type Connector struct{}
+
+type conn struct {
+	rados   *rados.Conn
+	addrs   string
+	options ceph.ConnectOptions
+}
+
+// Connect opens a connection and checks that the cluster is the one asked for.
+func (Connector) Connect(ctx context.Context, cred ceph.Credentials, options ceph.ConnectOptions) (ceph.Conn, error) {
+	handle, err := rados.NewConnWithClusterAndUser("ceph", "client."+cred.User)
+	if err != nil {
+		return nil, wrap("create a RADOS handle", err)
+	}
+	if err := configure(handle, cred, options); err != nil {
+		return nil, err
+	}
+	op := "connect to " + cred.MonHost
+	connected, err := call(ctx, op, func() (*conn, error) {
+		if err := handle.Connect(); err != nil {
+			return nil, wrap(op, err)
+		}
+		return &conn{rados: handle, options: options}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := connected.identify(cred.FSID); err != nil {
+		handle.Shutdown()
+		return nil, err
+	}
+	return connected, nil
+}
+
+func configure(handle *rados.Conn, cred ceph.Credentials, options ceph.ConnectOptions) error {
+	settings := map[string]string{
+		"mon_host": cred.MonHost,
+		"key":      cred.Key.Reveal(),
+		// A client has no log file and no admin socket of its own.
+		"log_to_stderr":         "false",
+		"log_file":              "",
+		"admin_socket":          "",
+		"fatal_signal_handlers": "false",
+	}
+	if options.MonTimeout > 0 {
+		settings["rados_mon_op_timeout"] = seconds(options.MonTimeout)
+		settings["client_mount_timeout"] = seconds(options.MonTimeout)
+	}
+	if options.OSDTimeout > 0 {
+		settings["rados_osd_op_timeout"] = seconds(options.OSDTimeout)
+	}
+	for option, value := range options.Config {
+		settings[option] = value
+	}
+	for option, value := range settings {
+		if err := handle.SetConfigOption(option, value); err != nil {
+			return wrap("set the client option "+option, err)
+		}
+	}
+	return nil
+}
+
+// seconds is a duration as Ceph's timeouts take it: whole seconds, at least one.
+func seconds(d time.Duration) string { return strconv.Itoa(max(1, int(d.Seconds()))) }
+
+func (c *conn) identify(want string) error {
+	fsid, err := c.rados.GetFSID()
+	if err != nil {
+		return wrap("read the cluster's fsid", err)
+	}
+	if want != "" && fsid != want {
+		return ceph.Errorf(ceph.Invalid, "connect", "the mons serve cluster %s, not %s", fsid, want)
+	}
+	if c.addrs, err = c.rados.GetAddrs(); err != nil {
+		return wrap("read the client's own addresses", err)
+	}
+	return nil
+}
+
+// ClientAddrs are this connection's own addresses as a blocklist names them.
+func (c *conn) ClientAddrs() string { return c.addrs }
+
+// Close ends the connection.
+func (c *conn) Close() error {
+	c.rados.Shutdown()
+	return nil
+}
+
+// call runs a blocking call into Ceph and gives up waiting when the context
+// ends. The call itself is left to Ceph's own timeout, which frees its thread.
+func call[T any](ctx context.Context, op string, f func() (T, error)) (T, error) {
+	var none T
+	if err := ctx.Err(); err != nil {
+		return none, &ceph.Error{Kind: ceph.Timeout, Op: op, Err: err}
+	}
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	start := time.Now()
+	go func() {
+		value, err := f()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		return none, &ceph.Error{Kind: ceph.Timeout, Op: op,
+			Err: fmt.Errorf("no answer from the cluster after %s: %w", time.Since(start).Round(time.Millisecond), ctx.Err())}
+	}
+}
+
+// run is call for what has no result.
+func run(ctx context.Context, op string, f func() error) error {
+	_, err := call(ctx, op, func() (struct{}, error) { return struct{}{}, f() })
+	return err
+}
+
+// wrap gives an error of librados or librbd its kind.
+func wrap(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var known *ceph.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	var coded interface{ ErrorCode() int }
+	if errors.As(err, &coded) {
+		return &ceph.Error{Kind: ceph.KindOfErrno(coded.ErrorCode()), Op: op, Err: err}
+	}
+	return &ceph.Error{Kind: ceph.Unexpected, Op: op, Err: err}
+}

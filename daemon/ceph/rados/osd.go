@@ -1,0 +1,112 @@
+package rados
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+
+	"github.com/cairn-storage/cairn/daemon/ceph"
+)
+
+// osdTreeAnswer is the part of `osd df tree` that Cairn reads: buckets and OSDs in one list.
+type osdTreeAnswer struct {
+	Nodes []struct {
+		ID       int     `json:"id"`
+		Name     string  `json:"name"`
+		Type     string  `json:"type"`
+		Class    string  `json:"device_class"`
+		Weight   float64 `json:"crush_weight"`
+		KB       int64   `json:"kb"`
+		KBUsed   int64   `json:"kb_used"`
+		Children []int   `json:"children"`
+	} `json:"nodes"`
+}
+
+type osdDumpAnswer struct {
+	OSDs []struct {
+		OSD  int    `json:"osd"`
+		UUID string `json:"uuid"`
+		Up   int    `json:"up"`
+		In   int    `json:"in"`
+	} `json:"osds"`
+}
+
+// OSDs returns every OSD that the OSD map knows.
+func (c *conn) OSDs(ctx context.Context) ([]ceph.OSD, error) {
+	var dump osdDumpAnswer
+	if err := c.ask(ctx, command{"prefix": "osd dump"}, &dump); err != nil {
+		return nil, err
+	}
+	var tree osdTreeAnswer
+	if err := c.ask(ctx, command{"prefix": "osd tree"}, &tree); err != nil {
+		return nil, err
+	}
+	return osdsOf(&dump, &tree), nil
+}
+
+func osdsOf(dump *osdDumpAnswer, tree *osdTreeAnswer) []ceph.OSD {
+	hostOf := map[int]string{}
+	for _, node := range tree.Nodes {
+		if node.Type != "host" {
+			continue
+		}
+		for _, child := range node.Children {
+			hostOf[child] = node.Name
+		}
+	}
+	osds := make([]ceph.OSD, 0, len(dump.OSDs))
+	at := map[int]int{}
+	for _, entry := range dump.OSDs {
+		at[entry.OSD] = len(osds)
+		osds = append(osds, ceph.OSD{ID: entry.OSD, UUID: entry.UUID, Up: entry.Up == 1, In: entry.In == 1, Host: hostOf[entry.OSD]})
+	}
+	for _, node := range tree.Nodes {
+		if i, ok := at[node.ID]; ok && node.Type == "osd" {
+			osds[i].Class, osds[i].Weight = node.Class, node.Weight
+			osds[i].BytesTotal, osds[i].BytesUsed = node.KB<<10, node.KBUsed<<10
+		}
+	}
+	return osds
+}
+
+// NewOSD returns the ID of the OSD with this UUID (docs.ceph.com, "Adding OSDs").
+func (c *conn) NewOSD(ctx context.Context, uuid string, key ceph.Key) (int, error) {
+	input, err := json.Marshal(map[string]string{"cephx_secret": key.Reveal()})
+	if err != nil {
+		return 0, ceph.Errorf(ceph.Invalid, "osd new", "encode the key: %w", err)
+	}
+	out, err := c.mon(ctx, command{"prefix": "osd new", "uuid": uuid}, input)
+	if err != nil {
+		return 0, err
+	}
+	var answer struct {
+		OSDID int `json:"osdid"`
+	}
+	if err := json.Unmarshal(out, &answer); err != nil {
+		return 0, ceph.Errorf(ceph.Unexpected, "osd new", "decode the answer: %w", err)
+	}
+	return answer.OSDID, nil
+}
+
+// SetOSDOut takes an OSD out of data placement, or back in.
+func (c *conn) SetOSDOut(ctx context.Context, id int, out bool) error {
+	prefix := "osd in"
+	if out {
+		prefix = "osd out"
+	}
+	return c.tell(ctx, command{"prefix": prefix, "ids": []string{strconv.Itoa(id)}})
+}
+
+// RemoveMon takes a mon out of the monmap; none is fine.
+func (c *conn) RemoveMon(ctx context.Context, name string) error {
+	err := c.tell(ctx, command{"prefix": "mon rm", "name": name})
+	if ceph.Is(err, ceph.NotFound) {
+		return nil
+	}
+	return err
+}
+
+// SetConfig sets an option in the mons' configuration database.
+func (c *conn) SetConfig(ctx context.Context, who, option, value string) error {
+	return c.tell(ctx, command{"prefix": "config set", "who": who, "name": option, "value": value})
+}

@@ -1,0 +1,188 @@
+package rados
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/cairn-storage/cairn/daemon/ceph"
+)
+
+type poolsAnswer []struct {
+	ID           int64          `json:"pool_id"`
+	Name         string         `json:"pool_name"`
+	Size         int            `json:"size"`
+	PGs          int            `json:"pg_num"`
+	CrushRule    int            `json:"crush_rule"`
+	QuotaBytes   int64          `json:"quota_max_bytes"`
+	Applications map[string]any `json:"application_metadata"`
+}
+
+type dfAnswer struct {
+	Pools []struct {
+		Name  string `json:"name"`
+		Stats struct {
+			Stored   int64 `json:"stored"`
+			MaxAvail int64 `json:"max_avail"`
+		} `json:"stats"`
+	} `json:"pools"`
+}
+
+type rulesAnswer []struct {
+	ID    int    `json:"rule_id"`
+	Name  string `json:"rule_name"`
+	Steps []struct {
+		Op       string `json:"op"`
+		ItemName string `json:"item_name"`
+		Type     string `json:"type"`
+	} `json:"steps"`
+}
+
+// Pools returns every pool.
+func (c *conn) Pools(ctx context.Context) ([]ceph.Pool, error) {
+	var (
+		pools poolsAnswer
+		df    dfAnswer
+		rules rulesAnswer
+	)
+	if err := c.ask(ctx, command{"prefix": "osd pool ls", "detail": "detail"}, &pools); err != nil {
+		return nil, err
+	}
+	if err := c.ask(ctx, command{"prefix": "df"}, &df); err != nil {
+		return nil, err
+	}
+	if err := c.ask(ctx, command{"prefix": "osd crush rule dump"}, &rules); err != nil {
+		return nil, err
+	}
+	return poolsOf(pools, &df, rules), nil
+}
+
+func poolsOf(pools poolsAnswer, df *dfAnswer, rules rulesAnswer) []ceph.Pool {
+	out := make([]ceph.Pool, 0, len(pools))
+	for _, p := range pools {
+		pool := ceph.Pool{ID: p.ID, PGs: p.PGs, Spec: ceph.PoolSpec{Name: p.Name, Size: p.Size, QuotaBytes: p.QuotaBytes}}
+		for application := range p.Applications {
+			pool.Spec.Application = application
+		}
+		for _, rule := range rules {
+			if rule.ID == p.CrushRule {
+				pool.Spec.FailureDomain, pool.Spec.DeviceClass = placementOf(rule.Steps)
+			}
+		}
+		for _, stats := range df.Pools {
+			if stats.Name == p.Name {
+				pool.BytesStored, pool.BytesAvailable = stats.Stats.Stored, stats.Stats.MaxAvail
+			}
+		}
+		out = append(out, pool)
+	}
+	return out
+}
+
+// placementOf reads failure domain and device class from a rule's steps:
+// take default~ssd, chooseleaf firstn type host.
+func placementOf(steps []struct {
+	Op       string `json:"op"`
+	ItemName string `json:"item_name"`
+	Type     string `json:"type"`
+}) (domain, class string) {
+	for _, step := range steps {
+		if step.Type != "" {
+			domain = step.Type
+		}
+		for i, r := range step.ItemName {
+			if r == '~' {
+				class = step.ItemName[i+1:]
+			}
+		}
+	}
+	return domain, class
+}
+
+// EnsurePool creates a pool or changes it to its spec.
+func (c *conn) EnsurePool(ctx context.Context, want ceph.PoolSpec) error {
+	now, err := c.findPool(ctx, want.Name)
+	if err != nil {
+		return err
+	}
+	rule := ruleName(want)
+	var todo []command
+	if now == nil || now.Spec.FailureDomain != want.FailureDomain || now.Spec.DeviceClass != want.DeviceClass {
+		todo = append(todo, createRule(rule, want))
+	}
+	if now == nil {
+		todo = append(todo, command{"prefix": "osd pool create", "pool": want.Name, "pool_type": "replicated", "rule": rule, "size": want.Size, "autoscale_mode": "on"})
+		now = &ceph.Pool{Spec: ceph.PoolSpec{Name: want.Name, Size: want.Size, FailureDomain: want.FailureDomain, DeviceClass: want.DeviceClass}}
+	}
+	return c.tell(ctx, append(todo, changes(now.Spec, want, rule)...)...)
+}
+
+func createRule(rule string, want ceph.PoolSpec) command {
+	create := command{"prefix": "osd crush rule create-replicated", "name": rule, "root": "default", "type": want.FailureDomain}
+	if want.DeviceClass != "" {
+		create["class"] = want.DeviceClass
+	}
+	return create
+}
+
+// changes are the commands that lead from one spec of a pool to another.
+func changes(now, want ceph.PoolSpec, rule string) (todo []command) {
+	set := func(variable, value string) {
+		todo = append(todo, command{"prefix": "osd pool set", "pool": want.Name, "var": variable, "val": value})
+	}
+	if now.FailureDomain != want.FailureDomain || now.DeviceClass != want.DeviceClass {
+		set("crush_rule", rule)
+	}
+	if now.Size != want.Size {
+		set("size", strconv.Itoa(want.Size))
+	}
+	if now.QuotaBytes != want.QuotaBytes {
+		todo = append(todo, command{"prefix": "osd pool set-quota", "pool": want.Name, "field": "max_bytes", "val": strconv.FormatInt(want.QuotaBytes, 10)})
+	}
+	if now.Application != want.Application {
+		todo = append(todo, command{"prefix": "osd pool application enable", "pool": want.Name, "app": want.Application, "yes_i_really_mean_it": true})
+	}
+	return todo
+}
+
+// ruleName is the CRUSH rule of all pools that are placed alike.
+func ruleName(spec ceph.PoolSpec) string {
+	if spec.DeviceClass == "" {
+		return fmt.Sprintf("cairn_%s", spec.FailureDomain)
+	}
+	return fmt.Sprintf("cairn_%s_%s", spec.FailureDomain, spec.DeviceClass)
+}
+
+func (c *conn) findPool(ctx context.Context, name string) (*ceph.Pool, error) {
+	pools, err := c.Pools(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range pools {
+		if pools[i].Spec.Name == name {
+			return &pools[i], nil
+		}
+	}
+	return nil, nil
+}
+
+// RemovePool deletes a pool and all its data. The mons refuse this unless their
+// option mon_allow_pool_delete is set, which is done for this one command only.
+func (c *conn) RemovePool(ctx context.Context, name string) error {
+	found, err := c.findPool(ctx, name)
+	if err != nil {
+		return err
+	}
+	if found == nil {
+		return ceph.Errorf(ceph.NotFound, "remove pool "+name, "no such pool")
+	}
+	if err := c.SetConfig(ctx, "mon", "mon_allow_pool_delete", "true"); err != nil {
+		return err
+	}
+	err = c.tell(ctx, command{"prefix": "osd pool delete", "pool": name, "pool2": name, "yes_i_really_really_mean_it": true})
+	restore := c.tell(ctx, command{"prefix": "config rm", "who": "mon", "name": "mon_allow_pool_delete"})
+	if err != nil {
+		return err
+	}
+	return restore
+}
