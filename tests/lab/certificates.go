@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -173,12 +172,12 @@ current-context: lab
 	return os.WriteFile(file, []byte(text), 0o600)
 }
 
-func encodeKey(key crypto.PrivateKey) ([]byte, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {
+	der, err := x509.MarshalECPrivateKey(key) // the form that service account keys must have
 	if err != nil {
 		return nil, err
 	}
-	return encode("PRIVATE KEY", der), nil
+	return encode("EC PRIVATE KEY", der), nil
 }
 
 func encode(kind string, der []byte) []byte {

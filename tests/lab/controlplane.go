@@ -36,6 +36,9 @@ func startControlPlane(ctx context.Context) error {
 	}
 	// The controller manager gives up when the API server is not there yet.
 	if err := waitFor(ctx, "the API server to be ready", 60*time.Second, func() error {
+		if !alive("kube-apiserver") {
+			return permanent{errors.New("it ended")}
+		}
 		_, err := apiGet(ctx, "/readyz")
 		return err
 	}); err != nil {

@@ -127,6 +127,9 @@ func ours(pid int) bool {
 	return false
 }
 
+// permanent is an error that waiting does not mend.
+type permanent struct{ error }
+
 // waitFor polls until the condition holds.
 func waitFor(ctx context.Context, what string, deadline time.Duration, condition func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, deadline)
@@ -135,6 +138,9 @@ func waitFor(ctx context.Context, what string, deadline time.Duration, condition
 		err := condition()
 		if err == nil {
 			return nil
+		}
+		if final := (permanent{}); errors.As(err, &final) {
+			return fmt.Errorf("wait for %s: %w", what, final.error)
 		}
 		select {
 		case <-ctx.Done():

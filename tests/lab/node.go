@@ -128,7 +128,7 @@ func (n *Node) start(ctx context.Context, fresh bool) error {
 	}
 	if err := waitFor(ctx, n.Name+"'s containerd", 60*time.Second, func() error {
 		if !alive(n.Name) {
-			return fmt.Errorf("its init ended: see %s", filepath.Join(logDir(), n.Name+".log"))
+			return permanent{fmt.Errorf("its init ended: see %s", filepath.Join(logDir(), n.Name+".log"))}
 		}
 		_, err := n.Exec(ctx, "test", "-e", "/run/lab-containerd-ready")
 		return err
