@@ -1,0 +1,122 @@
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// BlockPool is a Ceph pool for block volumes, and the StorageClass that makes volumes in it.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:categories=cairn
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Cluster",type=string,JSONPath=`.spec.cluster`
+// +kubebuilder:printcolumn:name="Replicas",type=integer,JSONPath=`.spec.replicas`
+// +kubebuilder:printcolumn:name="Domain",type=string,JSONPath=`.spec.failureDomain`
+// +kubebuilder:printcolumn:name="StorageClass",type=string,JSONPath=`.status.storageClass`
+// +kubebuilder:printcolumn:name="Stored",type=string,JSONPath=`.status.stored`
+// +kubebuilder:printcolumn:name="Available",type=string,JSONPath=`.status.available`
+// +kubebuilder:printcolumn:name="Doing",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$') && size(self.metadata.name) <= 63",message="metadata.name: lower-case letters, digits and -, at most 63 characters: it is the name of the pool in Ceph"
+type BlockPool struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec BlockPoolSpec `json:"spec"`
+	// +optional
+	Status BlockPoolStatus `json:"status,omitempty"`
+}
+
+// BlockPoolList is a list of BlockPool.
+//
+// +kubebuilder:object:root=true
+type BlockPoolList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []BlockPool `json:"items"`
+}
+
+// BlockPoolSpec is what the pool should be.
+type BlockPoolSpec struct {
+	// Cluster is the name of the StorageCluster in the same namespace. It cannot be changed.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=40
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.cluster: cannot be changed; make a pool in the other cluster and move the volumes"
+	Cluster string `json:"cluster"`
+	// Replicas of each object. Two survive one failure but not a second during the repair.
+	// +kubebuilder:default=3
+	// +kubebuilder:validation:Maximum=10
+	// +kubebuilder:validation:XValidation:rule="self >= 2",message="spec.replicas: must be at least 2: with one replica the first failed disk loses data"
+	Replicas int32 `json:"replicas,omitempty"`
+	// FailureDomain is what may fail without loss: no two replicas share one.
+	// +kubebuilder:default=host
+	// +kubebuilder:validation:Enum=osd;host;rack;zone;region
+	FailureDomain string `json:"failureDomain,omitempty"`
+	// DeviceClass limits the pool to OSDs of one class.
+	// +optional
+	DeviceClass DeviceClass `json:"deviceClass,omitempty"`
+	// Quota limits the bytes stored, before replication.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).isGreaterThan(quantity('0'))",message="spec.quota: must be more than 0, such as 500Gi; leave it out for no limit"
+	Quota *resource.Quantity `json:"quota,omitempty"`
+	// StorageClass that is made for the pool. Without it the pool has none.
+	// +optional
+	StorageClass *StorageClassSpec `json:"storageClass,omitempty"`
+}
+
+// StorageClassSpec is the StorageClass and VolumeSnapshotClass of a pool.
+type StorageClassSpec struct {
+	// Name of both; the pool's name when empty. It cannot be changed.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$')",message="spec.storageClass.name: lower-case letters, digits, - and ."
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.storageClass.name: cannot be changed while claims may name it; make another pool or StorageClass"
+	Name string `json:"name,omitempty"`
+	// Default makes it the cluster's default StorageClass.
+	// +optional
+	Default bool `json:"default,omitempty"`
+	// ReclaimPolicy of the volumes.
+	// +kubebuilder:default=Delete
+	// +kubebuilder:validation:Enum=Delete;Retain
+	ReclaimPolicy corev1.PersistentVolumeReclaimPolicy `json:"reclaimPolicy,omitempty"`
+	// FSType of volumes that hold a filesystem.
+	// +kubebuilder:default=ext4
+	// +kubebuilder:validation:Enum=ext4;xfs
+	FSType string `json:"fsType,omitempty"`
+	// MountOptions of volumes that hold a filesystem.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	MountOptions []string `json:"mountOptions,omitempty"`
+	// Parameters of the driver beyond those that Cairn sets itself: imageFeatures.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	// +kubebuilder:validation:XValidation:rule="self.all(p, p in ['imageFeatures'])",message="spec.storageClass.parameters: the driver knows imageFeatures; clusterID, pool and fsType are set by Cairn"
+	Parameters map[string]string `json:"parameters,omitempty"`
+}
+
+// BlockPoolStatus is what the pool is.
+type BlockPoolStatus struct {
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Conditions: Ready.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// PoolID is Ceph's number of the pool.
+	// +optional
+	PoolID int64 `json:"poolID,omitempty"`
+	// StorageClass that makes volumes in the pool.
+	// +optional
+	StorageClass string `json:"storageClass,omitempty"`
+	// Stored bytes, before replication.
+	// +optional
+	Stored *resource.Quantity `json:"stored,omitempty"`
+	// Available bytes, after replication: what can still be stored.
+	// +optional
+	Available *resource.Quantity `json:"available,omitempty"`
+}

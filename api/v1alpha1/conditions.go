@@ -1,0 +1,57 @@
+package v1alpha1
+
+// The condition types of Cairn's kinds.
+const (
+	// ConditionReady is true when the resource is as its spec says.
+	ConditionReady = "Ready"
+	// ConditionQuorum is true while a majority of the mons agree.
+	ConditionQuorum = "Quorum"
+	// ConditionHealthy is true while Ceph reports HEALTH_OK.
+	ConditionHealthy = "Healthy"
+)
+
+// The reasons of conditions and blockers. Each is emitted by the rule whose
+// name it bears; its message says which thing, where, and what to do.
+const (
+	ReasonAsSpecified      = "AsSpecified"
+	ReasonProgressing      = "Progressing"
+	ReasonQuorate          = "Quorate"
+	ReasonNoQuorum         = "NoQuorum"
+	ReasonHealthOK         = "HealthOK"
+	ReasonHealthWarn       = "HealthWarn"
+	ReasonHealthErr        = "HealthErr"
+	ReasonUnknown          = "Unknown"
+	ReasonNotEnoughNodes   = "NotEnoughNodes"
+	ReasonNodeNotFound     = "NodeNotFound"
+	ReasonNodeNotInventory = "NodeNotInventoried"
+	ReasonDeviceNotFound   = "DeviceNotFound"
+	ReasonDeviceRefused    = "DeviceRefused"
+	ReasonBadFilter        = "BadFilter"
+	ReasonNoDevices        = "NoDevices"
+	ReasonWaitingForMons   = "WaitingForMons"
+	ReasonWaitingForMgr    = "WaitingForMgr"
+	ReasonWaitingForOSDs   = "WaitingForOSDs"
+	ReasonPodFailing       = "PodFailing"
+	ReasonKeysMissing      = "KeysMissing"
+	ReasonCephUnreachable  = "CephUnreachable"
+	ReasonNotSafeToRestart = "NotSafeToRestart"
+	ReasonInUse            = "InUse"
+	ReasonClusterNotFound  = "ClusterNotFound"
+	ReasonClusterNotReady  = "ClusterNotReady"
+	ReasonNameTaken        = "NameTaken"
+	ReasonTooFewDomains    = "TooFewFailureDomains"
+)
+
+// The reasons why a device is not usable.
+const (
+	DeviceInUse          = "InUse"
+	DeviceHasFilesystem  = "HasFilesystem"
+	DeviceHasPartitions  = "HasPartitionTable"
+	DeviceHasSignature   = "HasSignature"
+	DeviceHasOSD         = "HasOSD"
+	DeviceHasData        = "HasData"
+	DeviceTooSmall       = "TooSmall"
+	DeviceReadOnly       = "ReadOnly"
+	DeviceNoStableName   = "NoStableName"
+	DeviceCannotBeProbed = "CannotBeProbed"
+)

@@ -1,0 +1,347 @@
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// StorageCluster is a Ceph cluster on the disks of this Kubernetes cluster.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=sc-cairn,categories=cairn
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Health",type=string,JSONPath=`.status.health.status`
+// +kubebuilder:printcolumn:name="Mons",type=string,JSONPath=`.status.mons.summary`
+// +kubebuilder:printcolumn:name="OSDs",type=string,JSONPath=`.status.osds.summary`
+// +kubebuilder:printcolumn:name="Capacity",type=string,JSONPath=`.status.capacity.total`
+// +kubebuilder:printcolumn:name="Used",type=string,JSONPath=`.status.capacity.used`
+// +kubebuilder:printcolumn:name="Doing",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 40",message="metadata.name: at most 40 characters, so that the names of the cluster's daemons fit"
+type StorageCluster struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec StorageClusterSpec `json:"spec"`
+	// +optional
+	Status StorageClusterStatus `json:"status,omitempty"`
+}
+
+// StorageClusterList is a list of StorageCluster.
+//
+// +kubebuilder:object:root=true
+type StorageClusterList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []StorageCluster `json:"items"`
+}
+
+// StorageClusterSpec is what the cluster should be.
+type StorageClusterSpec struct {
+	// Ceph chooses the release and its options.
+	// +kubebuilder:default={}
+	Ceph CephSpec `json:"ceph,omitempty"`
+	// Mon are the monitors, which keep the cluster's maps.
+	// +kubebuilder:default={}
+	Mon MonSpec `json:"mon,omitempty"`
+	// Mgr are the managers: one active, the other standing by.
+	// +kubebuilder:default={}
+	Mgr MgrSpec `json:"mgr,omitempty"`
+	// Network that the daemons use. It cannot be changed once the cluster exists.
+	// +kubebuilder:default={}
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.network: cannot be changed, because every daemon's address would change at once"
+	Network NetworkSpec `json:"network,omitempty"`
+	// DataPath is the directory on each node for what the daemons keep there: the mons' stores. It cannot be changed.
+	// +kubebuilder:default="/var/lib/cairn"
+	// +kubebuilder:validation:MaxLength=200
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.dataPath: cannot be changed, because the mons' stores lie there"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^/([A-Za-z0-9._-]+/)*[A-Za-z0-9._-]+$') && !self.contains('..')",message="spec.dataPath: must be an absolute path without '..', for instance /var/lib/cairn"
+	DataPath string `json:"dataPath,omitempty"`
+	// Storage says which devices of which nodes become OSDs.
+	Storage StorageSpec `json:"storage"`
+	// Resources of the daemons.
+	// +optional
+	Resources ResourcesSpec `json:"resources,omitempty"`
+	// Placement of mons and mgrs. OSDs run where their devices are.
+	// +optional
+	Placement PlacementSpec `json:"placement,omitempty"`
+	// Deletion says what happens to the data when this resource is deleted.
+	// +kubebuilder:default={}
+	Deletion DeletionSpec `json:"deletion,omitempty"`
+}
+
+// CephSpec chooses the release and its options.
+type CephSpec struct {
+	// Image of the Ceph daemons.
+	// +kubebuilder:default="cairn.storage/ceph:20.2.4"
+	// +kubebuilder:validation:MaxLength=255
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9._/-]|:[0-9]+/)*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?(@sha256:[a-f0-9]{64})?$')",message="spec.ceph.image: must be an image reference such as cairn.storage/ceph:20.2.4"
+	Image string `json:"image,omitempty"`
+	// ImagePullPolicy of the daemons' image.
+	// +kubebuilder:default=IfNotPresent
+	// +kubebuilder:validation:Enum=IfNotPresent;Always;Never
+	ImagePullPolicy corev1.PullPolicy `json:"imagePullPolicy,omitempty"`
+	// Config are Ceph options in the daemons' ceph.conf, by section: global, mon, mgr, osd, client.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	// +kubebuilder:validation:XValidation:rule="self.all(s, s.matches('^(global|mon|mgr|osd|client)([.][A-Za-z0-9_.-]+)?$'))",message="spec.ceph.config: sections are global, mon, mgr, osd and client, or one daemon such as osd.3"
+	Config map[string]ConfigSection `json:"config,omitempty"`
+}
+
+// ConfigSection are options and their values.
+// +kubebuilder:validation:MaxProperties=128
+// +kubebuilder:validation:XValidation:rule="self.all(o, o.matches('^[a-z][a-z0-9_/]*$'))",message="spec.ceph.config: option names are lower case with underscores, such as osd_max_backfills"
+// +kubebuilder:validation:XValidation:rule="self.all(o, !(o in ['fsid','mon_host','keyring','key','public_addr','mon_data','osd_data']))",message="spec.ceph.config: fsid, mon_host, keyring, key, public_addr, mon_data and osd_data are set by Cairn"
+type ConfigSection map[string]ConfigValue
+
+// ConfigValue is one line of ceph.conf.
+// +kubebuilder:validation:MaxLength=1024
+// +kubebuilder:validation:XValidation:rule="!self.contains('\\n')",message="spec.ceph.config: a value is one line"
+type ConfigValue string
+
+// MonSpec are the monitors.
+type MonSpec struct {
+	// Count of mons: 1, which does not survive its node, or 3.
+	// +kubebuilder:default=3
+	// +kubebuilder:validation:XValidation:rule="self in [1, 3]",message="spec.mon.count: must be 1 or 3: an even number tolerates no more failures than one less"
+	Count int32 `json:"count,omitempty"`
+	// AllowSharedNode lets several mons run on one node. A lost node may then lose the quorum.
+	// +optional
+	AllowSharedNode bool `json:"allowSharedNode,omitempty"`
+}
+
+// MgrSpec are the managers.
+type MgrSpec struct {
+	// Count of mgrs: 1, or 2 for one that stands by.
+	// +kubebuilder:default=2
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=2
+	Count int32 `json:"count,omitempty"`
+}
+
+// NetworkSpec is the network that the daemons use.
+type NetworkSpec struct {
+	// Provider is pod (the pods' own network; a Service gives each mon a stable address) or host (the nodes' addresses).
+	// +kubebuilder:default=pod
+	// +kubebuilder:validation:Enum=pod;host
+	Provider string `json:"provider,omitempty"`
+}
+
+// StorageSpec says which devices of which nodes become OSDs. There is no "all devices": a device is used
+// because it is named or because a filter that you wrote matches it, and never when it holds data.
+// +kubebuilder:validation:XValidation:rule="has(self.nodes) && size(self.nodes) > 0 || has(self.nodeSelector)",message="spec.storage: name the nodes in spec.storage.nodes, or select them with spec.storage.nodeSelector"
+// +kubebuilder:validation:XValidation:rule="!has(self.nodeSelector) || has(self.filter)",message="spec.storage.filter: needed with spec.storage.nodeSelector: say which devices of the selected nodes to use"
+// +kubebuilder:validation:XValidation:rule="!has(self.nodes) || has(self.filter) || self.nodes.all(n, has(n.filter) || (has(n.devices) && size(n.devices) > 0))",message="spec.storage.nodes: each node needs devices or a filter (its own or spec.storage.filter)"
+type StorageSpec struct {
+	// NodeSelector selects nodes by label; their devices that match filter are used.
+	// +optional
+	NodeSelector *metav1.LabelSelector `json:"nodeSelector,omitempty"`
+	// Filter selects devices on nodes that have none of their own.
+	// +optional
+	Filter *DeviceFilter `json:"filter,omitempty"`
+	// DeviceClass of OSDs that set none of their own; empty lets Ceph tell ssd from hdd.
+	// +optional
+	DeviceClass DeviceClass `json:"deviceClass,omitempty"`
+	// Nodes whose devices are used, each once.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=1000
+	Nodes []StorageNode `json:"nodes,omitempty"`
+}
+
+// DeviceClass is a CRUSH device class.
+// +kubebuilder:validation:MaxLength=32
+// +kubebuilder:validation:XValidation:rule="self.matches('^([a-z][a-z0-9_-]*)?$')",message="deviceClass: lower-case letters, digits, - and _, such as ssd, hdd or nvme"
+type DeviceClass string
+
+// StorageNode is one node and what of it is used.
+type StorageNode struct {
+	// Name of the Kubernetes node.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+	// Devices by their stable names.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=128
+	Devices []StorageDevice `json:"devices,omitempty"`
+	// Filter selects devices in place of spec.storage.filter.
+	// +optional
+	Filter *DeviceFilter `json:"filter,omitempty"`
+	// DeviceClass in place of spec.storage.deviceClass.
+	// +optional
+	DeviceClass DeviceClass `json:"deviceClass,omitempty"`
+}
+
+// StorageDevice is one device.
+type StorageDevice struct {
+	// Name below /dev/disk/by-id as NodeStorage shows it, or a full path below /dev/disk.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^/?(dev/)?(sd[a-z]+|vd[a-z]+|xvd[a-z]+|hd[a-z]+|nvme[0-9]+n[0-9]+|loop[0-9]+|dm-[0-9]+|md[0-9]+)$')",message="spec.storage.nodes.devices.name: kernel names such as /dev/sdb change between boots; use the name below /dev/disk/by-id that 'kubectl get nodestorage -o yaml' shows"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^(/dev/disk/by-[a-z]+/)?[A-Za-z0-9+_.:@=-]+$')",message="spec.storage.nodes.devices.name: must be a name below /dev/disk/by-id, or a path such as /dev/disk/by-path/pci-0000:00:1f.2-ata-1"
+	Name string `json:"name"`
+	// DeviceClass in place of the node's.
+	// +optional
+	DeviceClass DeviceClass `json:"deviceClass,omitempty"`
+}
+
+// DeviceFilter selects devices. All that is set must match.
+// +kubebuilder:validation:XValidation:rule="has(self.idPattern) || has(self.minSize) || has(self.maxSize) || has(self.rotational)",message="filter: set at least one of idPattern, minSize, maxSize and rotational: an empty filter would take every device"
+// +kubebuilder:validation:XValidation:rule="!has(self.minSize) || !has(self.maxSize) || quantity(string(self.minSize)).compareTo(quantity(string(self.maxSize))) <= 0",message="filter.minSize: must not be larger than filter.maxSize"
+type DeviceFilter struct {
+	// IDPattern is a regular expression that a device's stable name must match as a whole.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=200
+	IDPattern string `json:"idPattern,omitempty"`
+	// MinSize and MaxSize bound the device's size.
+	// +optional
+	MinSize *resource.Quantity `json:"minSize,omitempty"`
+	// +optional
+	MaxSize *resource.Quantity `json:"maxSize,omitempty"`
+	// Rotational is true for disks that turn, false for those that do not.
+	// +optional
+	Rotational *bool `json:"rotational,omitempty"`
+}
+
+// ResourcesSpec are the resources of the daemons' containers.
+type ResourcesSpec struct {
+	// +optional
+	Mon corev1.ResourceRequirements `json:"mon,omitempty"`
+	// +optional
+	Mgr corev1.ResourceRequirements `json:"mgr,omitempty"`
+	// +optional
+	OSD corev1.ResourceRequirements `json:"osd,omitempty"`
+}
+
+// PlacementSpec is where mons and mgrs may run.
+type PlacementSpec struct {
+	// NodeSelector are labels that a node must have.
+	// +optional
+	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
+	// Tolerations of all daemons, OSDs too.
+	// +optional
+	// +listType=atomic
+	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
+}
+
+// DeletionSpec says what happens to the data when the StorageCluster is deleted.
+type DeletionSpec struct {
+	// Policy Retain keeps the devices, the mons' stores and the Secret with the cluster's keys.
+	// +kubebuilder:default=Retain
+	// +kubebuilder:validation:Enum=Retain
+	Policy string `json:"policy,omitempty"`
+}
+
+// StorageClusterStatus is what the cluster is.
+type StorageClusterStatus struct {
+	// ObservedGeneration of the spec that this status is about.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Conditions: Ready, Quorum, Healthy.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// FSID is Ceph's own name of this cluster.
+	// +optional
+	FSID string `json:"fsid,omitempty"`
+	// Health as Ceph sees it, with its reasons.
+	// +optional
+	Health HealthStatus `json:"health,omitempty"`
+	// Capacity, raw: before replication.
+	// +optional
+	Capacity CapacityStatus `json:"capacity,omitempty"`
+	// +optional
+	Mons DaemonStatus `json:"mons,omitempty"`
+	// +optional
+	Mgrs DaemonStatus `json:"mgrs,omitempty"`
+	// +optional
+	OSDs DaemonStatus `json:"osds,omitempty"`
+	// Versions of Ceph that daemons run, and how many.
+	// +optional
+	Versions map[string]int32 `json:"versions,omitempty"`
+	// Plan is the work that is left, in order. Empty when the cluster is as the spec says.
+	// +optional
+	// +listType=atomic
+	Plan []PlanStep `json:"plan,omitempty"`
+	// Blocker is the one thing that holds the plan up, and what to do about it.
+	// +optional
+	Blocker *Blocker `json:"blocker,omitempty"`
+}
+
+// HealthStatus is Ceph's health.
+type HealthStatus struct {
+	// Status is HEALTH_OK, HEALTH_WARN or HEALTH_ERR.
+	// +optional
+	Status string `json:"status,omitempty"`
+	// Checks are the reasons that Ceph gives.
+	// +optional
+	// +listType=map
+	// +listMapKey=code
+	Checks []HealthCheck `json:"checks,omitempty"`
+}
+
+// HealthCheck is one reason.
+type HealthCheck struct {
+	// Code such as OSD_DOWN.
+	Code string `json:"code"`
+	// Severity is HEALTH_WARN or HEALTH_ERR.
+	Severity string `json:"severity"`
+	// Summary in Ceph's words.
+	Summary string `json:"summary"`
+	// Muted checks do not count for the health.
+	// +optional
+	Muted bool `json:"muted,omitempty"`
+}
+
+// CapacityStatus is in raw bytes.
+type CapacityStatus struct {
+	// +optional
+	Total *resource.Quantity `json:"total,omitempty"`
+	// +optional
+	Used *resource.Quantity `json:"used,omitempty"`
+	// +optional
+	Available *resource.Quantity `json:"available,omitempty"`
+}
+
+// DaemonStatus counts the daemons of a kind.
+type DaemonStatus struct {
+	// Desired is how many the spec asks for.
+	// +optional
+	Desired int32 `json:"desired,omitempty"`
+	// Ready is how many do their work: mons in quorum, mgrs active or standing by, OSDs up and in.
+	// +optional
+	Ready int32 `json:"ready,omitempty"`
+	// Summary is both: "3/3".
+	// +optional
+	Summary string `json:"summary,omitempty"`
+}
+
+// PlanStep is one step of the work that is left.
+type PlanStep struct {
+	// Name of the step: mon-b, osd-node2-disk1.
+	Name string `json:"name"`
+	// What is done.
+	What string `json:"what"`
+	// Why it is done.
+	Why string `json:"why"`
+	// Gate is what must hold before it is done; empty when nothing holds it up.
+	// +optional
+	Gate string `json:"gate,omitempty"`
+}
+
+// Blocker is what holds the plan up.
+type Blocker struct {
+	// Reason is a constant for programs.
+	Reason string `json:"reason"`
+	// Message says which thing, where, and what to do.
+	Message string `json:"message"`
+	// Since is when it was first seen.
+	Since metav1.Time `json:"since"`
+}
