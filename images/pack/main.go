@@ -34,7 +34,7 @@ func main() {
 	flags.StringVar(&r.store, "store", "", "directory of the store")
 	flags.StringVar(&r.image.Name, "name", "", "name of the image, with its tag")
 	flags.StringVar(&r.root, "root", "", "root filesystem that becomes one layer")
-	flags.StringArrayVar(&r.files, "file", nil, "file to put in the last layer, as SOURCE:TARGET")
+	flags.StringArrayVar(&r.files, "file", nil, "file that becomes one layer, as SOURCE:TARGET")
 	flags.StringVar(&r.base, "base", "", "image of the store to build on")
 	flags.StringArrayVar(&r.image.Entrypoint, "entrypoint", nil, "entrypoint, one argument each")
 	flags.StringArrayVar(&r.image.Env, "env", nil, "environment, as NAME=VALUE")
@@ -63,8 +63,8 @@ func pack(r request) error {
 		}
 		image.Layers = append(image.Layers, layer)
 	}
-	if len(r.files) > 0 {
-		layer, err := s.FileLayer(r.files)
+	for _, file := range r.files {
+		layer, err := s.FileLayer(file)
 		if err != nil {
 			return err
 		}

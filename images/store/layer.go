@@ -11,7 +11,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"sort"
 	"strings"
 	"syscall"
 	"time"
@@ -58,20 +57,17 @@ func (s *Store) RootLayer(root string) (v1.Descriptor, error) {
 	return layer, writeFile(known, data)
 }
 
-// FileLayer packs single files, each SOURCE:TARGET, executable, owned by root.
-func (s *Store) FileLayer(files []string) (v1.Descriptor, error) {
-	sorted := append([]string(nil), files...)
-	sort.Strings(sorted)
+// FileLayer packs one file, SOURCE:TARGET, executable and owned by root. Each file
+// is a layer of its own, so that a node fetches only those that changed.
+func (s *Store) FileLayer(file string) (v1.Descriptor, error) {
+	source, target, ok := strings.Cut(file, ":")
+	if !ok || !path.IsAbs(target) {
+		return v1.Descriptor{}, fmt.Errorf("file %q: want SOURCE:TARGET with an absolute target", file)
+	}
 	return s.putBlob(types.OCIUncompressedLayer, func(w io.Writer) error {
 		archive := tar.NewWriter(w)
-		for _, file := range sorted {
-			source, target, ok := strings.Cut(file, ":")
-			if !ok || !path.IsAbs(target) {
-				return fmt.Errorf("file %q: want SOURCE:TARGET with an absolute target", file)
-			}
-			if err := packFile(archive, source, target); err != nil {
-				return err
-			}
+		if err := packFile(archive, source, target); err != nil {
+			return err
 		}
 		return archive.Close()
 	})

@@ -16,7 +16,8 @@ type Disk struct {
 	Name   string // lab-node1-disk1
 	Node   string
 	Device string // /dev/loop3
-	Size   int64  // 0 once it has failed
+	Size   int64
+	Failed bool
 }
 
 // ByID is the disk's stable name, inside its node.
@@ -69,7 +70,11 @@ func Disks() ([]Disk, error) {
 	var disks []Disk
 	for _, loop := range loops {
 		if name, node, _, ok := parseDiskFile(loop.backing); ok {
-			disks = append(disks, Disk{Name: name, Node: node, Device: loop.device, Size: loop.size})
+			disk := Disk{Name: name, Node: node, Device: loop.device, Size: loop.size}
+			if info, err := os.Stat(diskFile(name)); err == nil {
+				disk.Failed = info.Size() == 0
+			}
+			disks = append(disks, disk)
 		}
 	}
 	sort.Slice(disks, func(i, j int) bool { return disks[i].Name < disks[j].Name })
@@ -140,29 +145,48 @@ func (n *Node) linkDisks(ctx context.Context) error {
 	return nil
 }
 
-// FailDisk makes a disk fail for good: its size becomes 0, so that every later
-// read and write of whoever has it open is an I/O error. What was on it is gone.
+// FailDisk makes a disk fail for good: of whoever has it open, every later read
+// and write is an I/O error, and what was on it is gone. The kernels that the lab
+// runs on lack the device mapper and its error target; instead the file behind the
+// disk becomes empty, so that reads fail, and immutable, so that writes do.
 // The disk is named as in /dev/disk/by-id, or as NODE/disk1.
 func FailDisk(ctx context.Context, disk string) error {
 	disks, err := Disks()
 	if err != nil {
 		return err
 	}
-	name := strings.ReplaceAll(filepath.Base(disk), "/", "-")
-	if node, id, ok := strings.Cut(disk, "/"); ok && node != "" {
-		name = node + "-" + strings.TrimPrefix(id, node+"-")
-	}
+	name := diskNameOf(disk)
 	for _, candidate := range disks {
-		if candidate.Name != name && candidate.Name != "lab-"+name {
+		if candidate.Name != name {
 			continue
+		}
+		if candidate.Failed {
+			return nil
 		}
 		if err := os.Truncate(diskFile(candidate.Name), 0); err != nil {
 			return fmt.Errorf("fail disk %s: %w", candidate.Name, err)
 		}
-		if _, err := run(ctx, "losetup", "--set-capacity", candidate.Device); err != nil {
+		if _, err := run(ctx, "chattr", "+i", diskFile(candidate.Name)); err != nil {
 			return fmt.Errorf("fail disk %s: %w", candidate.Name, err)
 		}
 		return nil
 	}
 	return fmt.Errorf("no disk %q: see lab status", disk)
+}
+
+// diskNameOf completes the short ways to name a disk.
+func diskNameOf(disk string) string {
+	name := strings.TrimPrefix(disk, "/dev/disk/by-id/")
+	name = strings.ReplaceAll(name, "/", "-")
+	return "lab-" + strings.TrimPrefix(name, "lab-")
+}
+
+// releaseFailedDisks makes the files of failed disks removable again.
+func releaseFailedDisks(ctx context.Context) error {
+	files, err := filepath.Glob(diskFile("lab-*"))
+	if err != nil || len(files) == 0 {
+		return err
+	}
+	_, err = run(ctx, "chattr", append([]string{"-i"}, files...)...)
+	return err
 }

@@ -57,7 +57,10 @@ func detachAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return detachLoops(ctx, append(orphans, disks...))
+	if err := detachLoops(ctx, append(orphans, disks...)); err != nil {
+		return err
+	}
+	return releaseFailedDisks(ctx)
 }
 
 // removeState refuses to walk into a mount: removing files there would remove

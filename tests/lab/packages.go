@@ -27,7 +27,7 @@ var packages = []struct{ name, program string }{
 	{"procps", "sysctl"},
 	{"util-linux", "nsenter"},
 	{"mount", "losetup"},
-	{"e2fsprogs", "mkfs.ext4"},
+	{"e2fsprogs", "chattr"},
 	{"xfsprogs", "mkfs.xfs"},
 	{"fio", "fio"},
 }

@@ -50,12 +50,19 @@ func makeStateDirs(options Options) error {
 			dirs = append(dirs, bind.source)
 		}
 	}
+	if err := makeDirs(dirs...); err != nil {
+		return err
+	}
+	return makeMountPoints()
+}
+
+func makeDirs(dirs ...string) error {
 	for _, dir := range dirs {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("make the lab's directories: %w", err)
 		}
 	}
-	return makeMountPoints()
+	return nil
 }
 
 func saveOptions(options Options) error {

@@ -59,7 +59,7 @@ func describeDisks(disks []Disk) string {
 	texts := make([]string, 0, len(disks))
 	for _, disk := range disks {
 		size := fmt.Sprintf("%dMi", disk.Size>>20)
-		if disk.Size == 0 {
+		if disk.Failed {
 			size = "failed"
 		}
 		texts = append(texts, fmt.Sprintf("%s=%s (%s)", disk.Name, disk.Device, size))
