@@ -9,9 +9,10 @@ type Admin interface {
 	Status(ctx context.Context) (*Status, error)
 	// OSDs returns every OSD that the OSD map knows.
 	OSDs(ctx context.Context) ([]OSD, error)
-	// NewOSD returns the ID of the OSD with this UUID, made with this key when
-	// it is new. Exists when the UUID is known with another key.
-	NewOSD(ctx context.Context, uuid string, key Key) (int, error)
+	// NewOSD returns the ID of the OSD with this UUID, made with this key and
+	// device class (empty lets Ceph find out) when it is new. Exists when the
+	// UUID is known with another key.
+	NewOSD(ctx context.Context, uuid string, key Key, class string) (int, error)
 	// EnsureUser creates or changes a CephX user and returns its key.
 	EnsureUser(ctx context.Context, entity string, caps Caps) (Key, error)
 	// RemoveUser deletes a CephX user; none is fine.

@@ -49,7 +49,7 @@ func (c *Cluster) OSDs(ctx context.Context) ([]ceph.OSD, error) {
 }
 
 // NewOSD returns the ID of the OSD with this UUID.
-func (c *Cluster) NewOSD(ctx context.Context, uuid string, key ceph.Key) (int, error) {
+func (c *Cluster) NewOSD(ctx context.Context, uuid string, key ceph.Key, class string) (int, error) {
 	if err := c.enter(ctx, "NewOSD"); err != nil {
 		return 0, err
 	}
@@ -64,7 +64,7 @@ func (c *Cluster) NewOSD(ctx context.Context, uuid string, key ceph.Key) (int, e
 		return osd.ID, nil
 	}
 	id := len(c.osds)
-	c.osds = append(c.osds, ceph.OSD{ID: id, UUID: uuid})
+	c.osds = append(c.osds, ceph.OSD{ID: id, UUID: uuid, Class: class})
 	c.keys[uuid] = key
 	return id, nil
 }

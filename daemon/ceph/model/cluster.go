@@ -111,7 +111,10 @@ func (c *Cluster) Boot(id int, host string, bytes int64) {
 	for i := range c.osds {
 		if c.osds[i].ID == id {
 			c.osds[i].Up, c.osds[i].In, c.osds[i].Host, c.osds[i].BytesTotal = true, true, host, bytes
-			c.osds[i].Weight, c.osds[i].Class = float64(bytes)/(1<<40), "hdd"
+			c.osds[i].Weight = float64(bytes) / (1 << 40)
+			if c.osds[i].Class == "" {
+				c.osds[i].Class = "hdd"
+			}
 		}
 	}
 }

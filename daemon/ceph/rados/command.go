@@ -21,7 +21,7 @@ func (c *conn) mon(ctx context.Context, cmd command, input []byte) ([]byte, erro
 	if err != nil {
 		return nil, ceph.Errorf(ceph.Invalid, op, "encode the command: %w", err)
 	}
-	return call(ctx, op, func() ([]byte, error) {
+	return call(ctx, c, op, func() ([]byte, error) {
 		out, message, err := c.rados.MonCommandWithInputBuffer(text, input)
 		if err != nil {
 			return nil, explain(op, message, err)
@@ -65,7 +65,7 @@ func explain(op, message string, err error) error {
 // CountImages returns how many images a pool holds, over all namespaces.
 func (c *conn) CountImages(ctx context.Context, pool string) (int, error) {
 	op := "list the images of pool " + pool
-	return call(ctx, op, func() (int, error) {
+	return call(ctx, c, op, func() (int, error) {
 		ioctx, err := c.rados.OpenIOContext(pool)
 		if err != nil {
 			return 0, wrap(op, err)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/ceph/go-ceph/rados"
@@ -18,9 +19,12 @@ import (
 type Connector struct{}
 
 type conn struct {
-	rados   *rados.Conn
-	addrs   string
-	options ceph.ConnectOptions
+	rados *rados.Conn
+	addrs string
+	// open is held for reading by each call, so that Close waits for them:
+	// librados must not be shut down under a call.
+	open   sync.RWMutex
+	closed bool
 }
 
 // Connect opens a connection and checks that the cluster is the one asked for.
@@ -33,13 +37,8 @@ func (Connector) Connect(ctx context.Context, cred ceph.Credentials, options cep
 		return nil, err
 	}
 	op := "connect to " + cred.MonHost
-	connected, err := call(ctx, op, func() (*conn, error) {
-		if err := handle.Connect(); err != nil {
-			return nil, wrap(op, err)
-		}
-		return &conn{rados: handle, options: options}, nil
-	})
-	if err != nil {
+	connected := &conn{rados: handle}
+	if err := connected.run(ctx, op, func() error { return wrap(op, handle.Connect()) }); err != nil {
 		return nil, err
 	}
 	if err := connected.identify(cred.FSID); err != nil {
@@ -97,15 +96,20 @@ func (c *conn) identify(want string) error {
 // ClientAddrs are this connection's own addresses as a blocklist names them.
 func (c *conn) ClientAddrs() string { return c.addrs }
 
-// Close ends the connection.
+// Close ends the connection once the calls under way have ended.
 func (c *conn) Close() error {
-	c.rados.Shutdown()
+	c.open.Lock()
+	defer c.open.Unlock()
+	if !c.closed {
+		c.closed = true
+		c.rados.Shutdown()
+	}
 	return nil
 }
 
 // call runs a blocking call into Ceph and gives up waiting when the context
 // ends. The call itself is left to Ceph's own timeout, which frees its thread.
-func call[T any](ctx context.Context, op string, f func() (T, error)) (T, error) {
+func call[T any](ctx context.Context, c *conn, op string, f func() (T, error)) (T, error) {
 	var none T
 	if err := ctx.Err(); err != nil {
 		return none, &ceph.Error{Kind: ceph.Timeout, Op: op, Err: err}
@@ -117,6 +121,12 @@ func call[T any](ctx context.Context, op string, f func() (T, error)) (T, error)
 	done := make(chan result, 1)
 	start := time.Now()
 	go func() {
+		c.open.RLock()
+		defer c.open.RUnlock()
+		if c.closed {
+			done <- result{err: ceph.Errorf(ceph.Unreached, op, "the connection is closed")}
+			return
+		}
 		value, err := f()
 		done <- result{value, err}
 	}()
@@ -130,8 +140,8 @@ func call[T any](ctx context.Context, op string, f func() (T, error)) (T, error)
 }
 
 // run is call for what has no result.
-func run(ctx context.Context, op string, f func() error) error {
-	_, err := call(ctx, op, func() (struct{}, error) { return struct{}{}, f() })
+func (c *conn) run(ctx context.Context, op string, f func() error) error {
+	_, err := call(ctx, c, op, func() (struct{}, error) { return struct{}{}, f() })
 	return err
 }
 

@@ -17,7 +17,7 @@ import (
 // first: in an older one a pool that was made anew still has its old ID.
 func (c *conn) PoolID(ctx context.Context, name string) (int64, error) {
 	op := "look up pool " + name
-	return call(ctx, op, func() (int64, error) {
+	return call(ctx, c, op, func() (int64, error) {
 		if err := c.rados.WaitForLatestOSDMap(); err != nil {
 			return 0, wrap(op, err)
 		}
@@ -28,7 +28,7 @@ func (c *conn) PoolID(ctx context.Context, name string) (int64, error) {
 
 // inPool opens the pool and namespace of an image for one operation.
 func (c *conn) inPool(op string, ref ceph.ImageRef, f func(*rados.IOContext) error) error {
-	ioctx, err := c.open(op, ref)
+	ioctx, err := c.openPool(op, ref)
 	if err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func (c *conn) inPool(op string, ref ceph.ImageRef, f func(*rados.IOContext) err
 	return wrap(op, f(ioctx))
 }
 
-func (c *conn) open(op string, ref ceph.ImageRef) (*rados.IOContext, error) {
+func (c *conn) openPool(op string, ref ceph.ImageRef) (*rados.IOContext, error) {
 	pool, err := c.rados.GetPoolByID(ref.PoolID)
 	if errors.Is(err, rados.ErrNotFound) {
 		if err := c.rados.WaitForLatestOSDMap(); err != nil {
@@ -59,7 +59,7 @@ func (c *conn) open(op string, ref ceph.ImageRef) (*rados.IOContext, error) {
 // the image's ID and one write of all metadata.
 func (c *conn) CreateImage(ctx context.Context, ref ceph.ImageRef, spec ceph.ImageSpec) error {
 	op := "create " + ref.String()
-	return run(ctx, op, func() error {
+	return c.run(ctx, op, func() error {
 		return c.inPool(op, ref, func(ioctx *rados.IOContext) error {
 			if err := create(ioctx, ref.Name, spec); err != nil || len(spec.Metadata) == 0 {
 				return err
@@ -129,7 +129,7 @@ func encodeMetadata(metadata map[string]string) []byte {
 // SetImageMetadata sets keys of an image's metadata and leaves the others.
 func (c *conn) SetImageMetadata(ctx context.Context, ref ceph.ImageRef, metadata map[string]string) error {
 	op := "set metadata of " + ref.String()
-	return run(ctx, op, func() error {
+	return c.run(ctx, op, func() error {
 		return c.inPool(op, ref, func(ioctx *rados.IOContext) error { return setMetadata(ioctx, ref.Name, metadata) })
 	})
 }
@@ -137,7 +137,7 @@ func (c *conn) SetImageMetadata(ctx context.Context, ref ceph.ImageRef, metadata
 // ImageInfo returns what an image is.
 func (c *conn) ImageInfo(ctx context.Context, ref ceph.ImageRef) (*ceph.ImageInfo, error) {
 	op := "look at " + ref.String()
-	return call(ctx, op, func() (info *ceph.ImageInfo, err error) {
+	return call(ctx, c, op, func() (info *ceph.ImageInfo, err error) {
 		err = c.inPool(op, ref, func(ioctx *rados.IOContext) error {
 			image, err := rbd.OpenImageReadOnly(ioctx, ref.Name, rbd.NoSnapshot)
 			if err != nil {
@@ -182,7 +182,7 @@ func describe(image *rbd.Image) (*ceph.ImageInfo, error) {
 // GrowImage makes an image at least size bytes long.
 func (c *conn) GrowImage(ctx context.Context, ref ceph.ImageRef, size int64) error {
 	op := "grow " + ref.String()
-	return run(ctx, op, func() error {
+	return c.run(ctx, op, func() error {
 		return c.inPool(op, ref, func(ioctx *rados.IOContext) error {
 			image, err := rbd.OpenImage(ioctx, ref.Name, rbd.NoSnapshot)
 			if err != nil {
@@ -204,7 +204,7 @@ func grow(image *rbd.Image, size int64) error {
 // RemoveImage deletes an image.
 func (c *conn) RemoveImage(ctx context.Context, ref ceph.ImageRef) error {
 	op := "remove " + ref.String()
-	return run(ctx, op, func() error {
+	return c.run(ctx, op, func() error {
 		return c.inPool(op, ref, func(ioctx *rados.IOContext) error { return rbd.RemoveImage(ioctx, ref.Name) })
 	})
 }
@@ -212,8 +212,8 @@ func (c *conn) RemoveImage(ctx context.Context, ref ceph.ImageRef) error {
 // OpenImage opens an image for I/O.
 func (c *conn) OpenImage(ctx context.Context, ref ceph.ImageRef, options ceph.OpenOptions) (ceph.Image, error) {
 	op := "open " + ref.String()
-	return call(ctx, op, func() (ceph.Image, error) {
-		ioctx, err := c.open(op, ref)
+	return call(ctx, c, op, func() (ceph.Image, error) {
+		ioctx, err := c.openPool(op, ref)
 		if err != nil {
 			return nil, err
 		}

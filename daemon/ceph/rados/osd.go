@@ -70,8 +70,12 @@ func osdsOf(dump *osdDumpAnswer, tree *osdTreeAnswer) []ceph.OSD {
 }
 
 // NewOSD returns the ID of the OSD with this UUID (docs.ceph.com, "Adding OSDs").
-func (c *conn) NewOSD(ctx context.Context, uuid string, key ceph.Key) (int, error) {
-	input, err := json.Marshal(map[string]string{"cephx_secret": key.Reveal()})
+func (c *conn) NewOSD(ctx context.Context, uuid string, key ceph.Key, class string) (int, error) {
+	secrets := map[string]string{"cephx_secret": key.Reveal()}
+	if class != "" {
+		secrets["crush_device_class"] = class
+	}
+	input, err := json.Marshal(secrets)
 	if err != nil {
 		return 0, ceph.Errorf(ceph.Invalid, "osd new", "encode the key: %w", err)
 	}
