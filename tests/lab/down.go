@@ -53,7 +53,7 @@ func detachAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	disks, err := filterLoops(func(l loop) bool { return strings.HasPrefix(l.backing, disksDir()+"/") })
+	disks, err := diskLoops()
 	if err != nil {
 		return err
 	}

@@ -79,11 +79,8 @@ func daemon(name, cgroup string, argv ...string) error {
 		return fmt.Errorf("start %s: %w", name, err)
 	}
 	defer func() { _ = logFile.Close() }()
-	// The shell joins the cgroup before the program begins, so that nothing
-	// the program starts is ever outside of it.
-	join := `echo $$ >"$0"; exec "$@"`
-	args := append([]string{"-c", join, filepath.Join(freezerDir(cgroup), "cgroup.procs")}, argv...)
-	cmd := command(context.Background(), "/bin/sh", args...)
+	all := append(joinCgroup(cgroup), argv...)
+	cmd := command(context.Background(), all[0], all[1:]...)
 	cmd.Env = append(os.Environ(), marker)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = logFile, logFile
@@ -92,7 +89,13 @@ func daemon(name, cgroup string, argv ...string) error {
 		return fmt.Errorf("start %s: %w", name, err)
 	}
 	go func() { _ = cmd.Wait() }() // collect it, should it end before this process
-	return os.WriteFile(pidFile(name), []byte(strconv.Itoa(cmd.Process.Pid)), 0o644)
+	return os.WriteFile(pidFile(name), []byte(strconv.Itoa(cmd.Process.Pid)+"\n"), 0o644)
+}
+
+// joinCgroup is the beginning of a command that joins a cgroup of the lab before
+// its program begins, so that nothing the program starts is ever outside of it.
+func joinCgroup(name string) []string {
+	return []string{"/bin/sh", "-c", `echo $$ >"$0" && exec "$@"`, filepath.Join(freezerDir(name), "cgroup.procs")}
 }
 
 // livePid is the pid that daemon noted, when that process is still the lab's.

@@ -10,15 +10,16 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// loop is an attached loop device.
+// loop is an attached loop device, as far as the kernel tells without asking the
+// filesystem that the file is on: a frozen node's would never answer.
 type loop struct {
 	device  string // /dev/loop3
 	backing string // as the kernel names the file, or named it when it was still mounted
-	dev     uint64 // the filesystem that the file is on
 	size    int64
 }
 
@@ -52,11 +53,57 @@ func readLoop(device, dir string) (loop, error) {
 		return loop{}, err
 	}
 	size, err := strconv.ParseInt(strings.TrimSpace(string(sectors)), 10, 64)
-	if err != nil {
-		return loop{}, err
+	return loop{device: device, backing: strings.TrimSpace(string(backing)), size: size * 512}, err
+}
+
+// backing is what the filesystem of a loop device's file answers.
+type backing struct {
+	dev   uint64 // the filesystem, when it answers
+	state backingState
+}
+
+type backingState int
+
+const (
+	backingAnswers backingState = iota
+	backingStuck                // its server is frozen or busy
+	backingDead                 // its server has ended
+)
+
+// answerDeadline is how long a filesystem may take to say which it is.
+const answerDeadline = 500 * time.Millisecond
+
+// askBacking asks all loop devices' filesystems at once.
+func askBacking(loops []loop) map[string]backing {
+	type answer struct {
+		device string
+		backing
 	}
-	dev, err := backingDev(device)
-	return loop{device: device, backing: strings.TrimSpace(string(backing)), dev: dev, size: size * 512}, err
+	answers := make(chan answer, len(loops))
+	for _, l := range loops {
+		go func() {
+			dev, err := backingDev(l.device)
+			state := backingAnswers
+			if err != nil {
+				state = backingDead
+			}
+			answers <- answer{l.device, backing{dev, state}}
+		}()
+	}
+	found := map[string]backing{}
+	for _, l := range loops {
+		found[l.device] = backing{state: backingStuck}
+	}
+	late := time.After(answerDeadline)
+	for range loops {
+		select {
+		case a := <-answers:
+			found[a.device] = a.backing
+		case <-late:
+			return found
+		}
+	}
+	return found
 }
 
 func backingDev(device string) (uint64, error) {
@@ -72,83 +119,148 @@ func backingDev(device string) (uint64, error) {
 	return info.Device, nil
 }
 
-// nodeLoops finds the loop devices that programs of the node made (the CSI
-// driver's, over files that it serves itself): those whose backing file is on a
-// filesystem that only this node has mounted.
-func nodeLoops(name string) ([]loop, error) {
+// nodeLoops are the loop devices that programs of a node made (the CSI driver's,
+// over files that it serves itself).
+type nodeLoops struct {
+	sure  []loop
+	stuck []loop // it, or another frozen node: which, its end will tell
+}
+
+// findNodeLoops: a loop device is the node's when only the node has mounted the
+// filesystem of the file behind it, or the one on it.
+func findNodeLoops(name string) (nodeLoops, error) {
+	var found nodeLoops
 	pids, err := processesIn(freezerDir(name))
 	if err != nil {
-		return nil, err
+		return found, err
 	}
-	inside := map[uint64]bool{}
-	seen := map[string]bool{}
+	inside, seen := map[uint64]bool{}, map[string]bool{}
 	for _, pid := range pids {
 		if err := addMounted(pid, seen, inside); err != nil {
-			return nil, err
+			return found, err
 		}
 	}
-	outside, err := mountedOutside()
+	outside, err := mountedOutside(seen)
 	if err != nil {
-		return nil, err
+		return found, err
 	}
-	return filterLoops(func(l loop) bool { return inside[l.dev] && !outside[l.dev] })
+	only := func(dev uint64) bool { return dev != 0 && inside[dev] && !outside[dev] }
+	loops, err := listLoops()
+	if err != nil {
+		return found, err
+	}
+	answers := askBacking(loops)
+	for _, l := range loops {
+		switch answer := answers[l.device]; {
+		case isDisk(l):
+		case only(deviceNumber(l.device)), answer.state == backingAnswers && only(answer.dev):
+			found.sure = append(found.sure, l)
+		case answer.state == backingStuck:
+			found.stuck = append(found.stuck, l)
+		}
+	}
+	return found, nil
+}
+
+// afterEnd are the node's loop devices, now that its processes have ended: a
+// filesystem that was stuck and is dead now was served by it.
+func (n nodeLoops) afterEnd() []loop {
+	all := n.sure
+	for device, answer := range askBacking(n.stuck) {
+		if answer.state != backingDead {
+			continue
+		}
+		for _, l := range n.stuck {
+			if l.device == device {
+				all = append(all, l)
+			}
+		}
+	}
+	return all
 }
 
 // orphanLoops finds the loop devices of nodes that are gone: their backing file
-// is on a virtual filesystem that nobody has mounted any more, and they were not
-// there when the lab was brought up. To be called when no node is left.
+// is on a virtual filesystem whose server has ended or that nobody has mounted
+// any more, nobody has mounted what is on them, and they were not there when the
+// lab was brought up. To be called when no node is left.
 func orphanLoops() ([]loop, error) {
 	before, err := readBaseline()
+	if err != nil || before == nil {
+		return nil, err // no lab has begun
+	}
+	mounted, err := mountedOutside(map[string]bool{})
 	if err != nil {
 		return nil, err
 	}
-	mounted, err := mountedOutside()
-	if err != nil {
-		return nil, err
-	}
-	return filterLoops(func(l loop) bool {
-		virtual := unix.Major(l.dev) == 0
-		return virtual && !mounted[l.dev] && !before[l.device] && !mounted[deviceNumber(l.device)]
-	})
-}
-
-func filterLoops(keep func(loop) bool) ([]loop, error) {
 	loops, err := listLoops()
 	if err != nil {
 		return nil, err
 	}
-	var kept []loop
+	answers := askBacking(loops)
+	var orphans []loop
 	for _, l := range loops {
-		if keep(l) {
-			kept = append(kept, l)
+		answer := answers[l.device]
+		abandoned := answer.state == backingAnswers && unix.Major(answer.dev) == 0 && !mounted[answer.dev]
+		if (abandoned || answer.state == backingDead) && !before[l.device] && !mounted[deviceNumber(l.device)] {
+			orphans = append(orphans, l)
 		}
 	}
-	return kept, nil
+	return orphans, nil
 }
 
+func isDisk(l loop) bool { return strings.HasPrefix(l.backing, disksDir()+"/") }
+
+// diskLoops are the loop devices that are nodes' disks.
+func diskLoops() ([]loop, error) {
+	loops, err := listLoops()
+	if err != nil {
+		return nil, err
+	}
+	var disks []loop
+	for _, l := range loops {
+		if isDisk(l) {
+			disks = append(disks, l)
+		}
+	}
+	return disks, nil
+}
+
+// detachLoops waits until the devices are free: as long as a mount of a node that
+// has just ended is being taken apart, the kernel only promises to detach.
 func detachLoops(ctx context.Context, loops []loop) error {
 	var errs []error
 	for _, l := range loops {
-		if _, err := run(ctx, "losetup", "--detach", l.device); err != nil && stillAttached(l) {
-			errs = append(errs, fmt.Errorf("detach %s: %w", l.device, err))
-		}
+		errs = append(errs, waitFor(ctx, l.device+" to be detached", 20*time.Second, func() error {
+			if !attached(l) {
+				return nil
+			}
+			if _, err := run(ctx, "losetup", "--detach", l.device); err != nil && attached(l) {
+				return err
+			}
+			if attached(l) {
+				return errors.New("somebody has it open")
+			}
+			return nil
+		}))
 	}
 	return errors.Join(errs...)
 }
 
-func stillAttached(l loop) bool {
-	_, err := backingDev(l.device)
-	return err == nil
+// attached tells whether the device still stands for the same file. The name of
+// the file changes when its filesystem is unmounted, to what is left of the path.
+func attached(l loop) bool {
+	name, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(l.device), "loop/backing_file"))
+	return err == nil && strings.HasSuffix(l.backing, strings.TrimSpace(string(name)))
 }
 
 // mountedOutside collects the filesystems that processes other than the nodes'
-// have mounted, in whatever mount namespace.
-func mountedOutside() (map[uint64]bool, error) {
+// have mounted, in whatever mount namespace but those already seen.
+func mountedOutside(seen map[string]bool) (map[uint64]bool, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
 	}
-	mounted, seen := map[uint64]bool{}, map[string]bool{}
+	mounted := map[uint64]bool{}
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
 		if err != nil || inLab(pid) {
@@ -230,12 +342,16 @@ func writeBaseline() error {
 	return os.WriteFile(baselineFile(), []byte(text.String()), 0o644)
 }
 
+// readBaseline answers nil when no lab has begun.
 func readBaseline() (map[string]bool, error) {
-	before := map[string]bool{}
 	data, err := os.ReadFile(baselineFile())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, fmt.Errorf("read the loop devices that were there before: %w", err)
 	}
+	before := map[string]bool{}
 	for _, device := range strings.Fields(string(data)) {
 		before[device] = true
 	}

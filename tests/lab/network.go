@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // checkAddresses refuses a machine whose own networks the lab would hide.
@@ -115,8 +117,31 @@ func removeNetwork(ctx context.Context) error {
 	if linkExists(bridgeName) {
 		errs = append(errs, ip(ctx, []string{"link", "del", bridgeName})) // its routes go with it
 	}
-	errs = append(errs, removeHostTables(ctx))
+	errs = append(errs, removeHostTables(ctx), removeNetnsDir())
 	return errors.Join(errs...)
+}
+
+// removeNetnsDir removes the directory of network namespaces, which ip(8) mounts
+// over itself, unless there are others than the lab's.
+func removeNetnsDir() error {
+	const dir = "/run/netns"
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) > 0 {
+		return nil
+	}
+	for {
+		err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)
+		if errors.Is(err, unix.EINVAL) {
+			break // not a mount, or not any more
+		}
+		if err != nil {
+			return fmt.Errorf("unmount %s: %w", dir, err)
+		}
+	}
+	if err := os.Remove(dir); err != nil {
+		return fmt.Errorf("remove %s: %w", dir, err)
+	}
+	return nil
 }
 
 // removeHostTables removes the host's service routing, which no other program

@@ -163,14 +163,14 @@ func (n *Node) Kill(ctx context.Context) error {
 }
 
 func (n *Node) kill(ctx context.Context) error {
-	loops, err := nodeLoops(n.Name)
+	loops, err := findNodeLoops(n.Name)
 	if err != nil {
 		return err
 	}
 	if err := killAll(ctx, n.Name); err != nil {
 		return err
 	}
-	if err := detachLoops(ctx, loops); err != nil {
+	if err := detachLoops(ctx, loops.afterEnd()); err != nil {
 		return err
 	}
 	_ = os.Remove(pidFile(n.Name))
@@ -217,14 +217,19 @@ func parentOf(pid int) int {
 	return parent
 }
 
-// Command is a command inside the node, in all of its namespaces.
+// Command is a command inside the node, in all of its namespaces and in its
+// cgroup, so that it shares the node's fate.
 func (n *Node) Command(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	pid, ok := n.initPid()
 	if !ok {
 		return nil, fmt.Errorf("%s is not running", n.Name)
 	}
-	enter := []string{"--target", strconv.Itoa(pid), "--mount", "--uts", "--net", "--pid", "--"}
-	return exec.CommandContext(ctx, "nsenter", append(enter, args...)...), nil
+	if frozen(n.Name) {
+		return nil, fmt.Errorf("%s is frozen", n.Name)
+	}
+	enter := append(joinCgroup(n.Name), "nsenter", "--target", strconv.Itoa(pid), "--mount", "--uts", "--net", "--pid", "--")
+	all := append(enter, args...)
+	return exec.CommandContext(ctx, all[0], all[1:]...), nil
 }
 
 // Exec runs a command inside the node to its end and returns what it printed.
