@@ -1,0 +1,62 @@
+// Package probe says in which ways a node can attach volumes. It looks, and
+// changes nothing.
+package probe
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// The ways to attach, the best first.
+const (
+	KRBD = "krbd"
+	FUSE = "fuse"
+)
+
+// Method is one way to attach, and whether this node can.
+type Method struct {
+	Name   string
+	Usable bool
+	// Reason says why not.
+	Reason string
+}
+
+// Methods looks below root ("/" but in tests).
+func Methods(root string) []Method {
+	return []Method{
+		usable(KRBD, root, map[string]string{
+			"sys/bus/rbd/add_single_major": "the kernel has no rbd: neither built in nor loaded as a module",
+		}),
+		usable(FUSE, root, map[string]string{
+			"dev/fuse":         "there is no /dev/fuse: the kernel's fuse module is not loaded",
+			"dev/loop-control": "there is no /dev/loop-control: the kernel's loop module is not loaded",
+		}),
+	}
+}
+
+// Best returns the name of the first usable method, empty when there is none.
+func Best(methods []Method) string {
+	for _, m := range methods {
+		if m.Usable {
+			return m.Name
+		}
+	}
+	return ""
+}
+
+func usable(name, root string, needs map[string]string) Method {
+	for path, reason := range needs {
+		if _, err := os.Stat(filepath.Join(root, path)); err != nil {
+			return Method{Name: name, Reason: why(err, reason)}
+		}
+	}
+	return Method{Name: name, Usable: true}
+}
+
+func why(err error, missing string) string {
+	if os.IsNotExist(err) || err == fs.ErrNotExist {
+		return missing
+	}
+	return err.Error()
+}

@@ -1,0 +1,62 @@
+// Package controller is the CSI Controller service for block volumes. It keeps
+// no journal: an image's name derives from the name that was asked for, so that
+// the create itself, which only one can win, is what makes a repeat safe.
+package controller
+
+import (
+	"context"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/cairn-storage/cairn/csi/fault"
+	"github.com/cairn-storage/cairn/csi/volumeid"
+	"github.com/cairn-storage/cairn/daemon/ceph"
+)
+
+// Clusters runs calls against a cluster (connections.Manager).
+type Clusters interface {
+	Do(ctx context.Context, fsid string, f func(ceph.Block) error) error
+}
+
+// Nodes knows the nodes that volumes are published to.
+type Nodes interface {
+	// Known reports whether the driver runs on a node of this ID.
+	Known(ctx context.Context, nodeID string) (bool, error)
+}
+
+// Server is the Controller service.
+type Server struct {
+	csi.UnimplementedControllerServer
+	Clusters Clusters
+	Nodes    Nodes
+}
+
+var capabilities = []csi.ControllerServiceCapability_RPC_Type{
+	csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME,
+	csi.ControllerServiceCapability_RPC_PUBLISH_UNPUBLISH_VOLUME,
+	csi.ControllerServiceCapability_RPC_EXPAND_VOLUME,
+	csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
+}
+
+// ControllerGetCapabilities lists what the service can do.
+func (s *Server) ControllerGetCapabilities(context.Context, *csi.ControllerGetCapabilitiesRequest) (*csi.ControllerGetCapabilitiesResponse, error) {
+	resp := &csi.ControllerGetCapabilitiesResponse{}
+	for _, c := range capabilities {
+		resp.Capabilities = append(resp.Capabilities, &csi.ControllerServiceCapability{
+			Type: &csi.ControllerServiceCapability_Rpc{Rpc: &csi.ControllerServiceCapability_RPC{Type: c}}})
+	}
+	return resp, nil
+}
+
+// parseID reads the volume_id of a request about a volume that should exist: an
+// ID that cannot be of this driver names none.
+func parseID(code string) (volumeid.ID, error) {
+	if code == "" {
+		return volumeid.ID{}, fault.Field(fault.Invalid, "volume_id", "is empty")
+	}
+	id, err := volumeid.Parse(code)
+	if err != nil {
+		return volumeid.ID{}, fault.Field(fault.NotFound, "volume_id", "%w", err)
+	}
+	return id, nil
+}

@@ -1,0 +1,56 @@
+package controller
+
+import (
+	"context"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/cairn-storage/cairn/csi/capability"
+	"github.com/cairn-storage/cairn/csi/fault"
+	"github.com/cairn-storage/cairn/csi/step"
+	"github.com/cairn-storage/cairn/daemon/ceph"
+)
+
+// ControllerExpandVolume grows an image. The node follows: the device and its
+// filesystem learn the new size there.
+func (s *Server) ControllerExpandVolume(ctx context.Context, req *csi.ControllerExpandVolumeRequest) (*csi.ControllerExpandVolumeResponse, error) {
+	id, err := parseID(req.GetVolumeId())
+	if err != nil {
+		return nil, err
+	}
+	if req.GetCapacityRange() == nil {
+		return nil, fault.Field(fault.Invalid, "capacity_range", "is missing")
+	}
+	if c := req.GetVolumeCapability(); c != nil {
+		if _, err := capability.Parse(c, "volume_capability"); err != nil {
+			return nil, err
+		}
+	}
+	size, err := sizeOf(req.GetCapacityRange())
+	if err != nil {
+		return nil, err
+	}
+	err = s.Clusters.Do(ctx, id.FSID, func(cluster ceph.Block) error {
+		size, err = grow(ctx, cluster, id.Image, size, req.GetCapacityRange())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &csi.ControllerExpandVolumeResponse{CapacityBytes: size, NodeExpansionRequired: true}, nil
+}
+
+func grow(ctx context.Context, cluster ceph.Block, ref ceph.ImageRef, size int64, limits *csi.CapacityRange) (int64, error) {
+	step.Enter(ctx, "look at "+ref.String())
+	info, err := cluster.ImageInfo(ctx, ref)
+	switch {
+	case err != nil:
+		return 0, err
+	case within(info.Size, limits):
+		return info.Size, nil
+	case info.Size > size:
+		return 0, fault.Field(fault.OutOfRange, "capacity_range.limit_bytes", "the volume has %d bytes already and does not shrink to %d", info.Size, limits.GetLimitBytes())
+	}
+	step.Enter(ctx, "grow "+ref.String())
+	return size, cluster.GrowImage(ctx, ref, size)
+}

@@ -1,0 +1,109 @@
+package controller
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/cairn-storage/cairn/csi/fault"
+	"github.com/cairn-storage/cairn/csi/volumeid"
+)
+
+// Parameters of a StorageClass.
+type Parameters struct {
+	// FSID of the cluster: clusterID.
+	FSID string
+	// Pool that images are made in: pool.
+	Pool string
+	// Namespace in the pool: radosNamespace.
+	Namespace string
+	// Features of new images: imageFeatures, comma-separated; none is the default set.
+	Features []string
+	// Claim that the volume is for, as Kubernetes names it; only noted.
+	Claim string
+}
+
+// The prefix of what Kubernetes itself adds to a StorageClass's parameters.
+const kubernetesPrefix = "csi.storage.k8s.io/"
+
+// knownFeatures are those an image may be given at its making.
+var knownFeatures = []string{"layering", "striping", "exclusive-lock", "object-map", "fast-diff", "deep-flatten", "journaling", "data-pool"}
+
+// needs is which feature another builds on.
+var needs = map[string]string{"object-map": "exclusive-lock", "fast-diff": "object-map", "journaling": "exclusive-lock"}
+
+func parseParameters(given map[string]string) (Parameters, error) {
+	var p Parameters
+	for _, key := range slices.Sorted(maps.Keys(given)) {
+		value := given[key]
+		switch key {
+		case "clusterID":
+			p.FSID = value
+		case "pool":
+			p.Pool = value
+		case "radosNamespace":
+			p.Namespace = value
+		case "imageFeatures":
+			p.Features = splitFeatures(value)
+		default:
+			if !strings.HasPrefix(key, kubernetesPrefix) {
+				return p, fault.Field(fault.Invalid, "parameters."+key, "is not a parameter of this driver: it knows clusterID, pool, radosNamespace, imageFeatures")
+			}
+		}
+	}
+	p.Claim = claim(given)
+	return p, p.check()
+}
+
+func claim(given map[string]string) string {
+	namespace, name := given[kubernetesPrefix+"pvc/namespace"], given[kubernetesPrefix+"pvc/name"]
+	if name == "" {
+		return ""
+	}
+	return namespace + "/" + name
+}
+
+func splitFeatures(value string) []string {
+	var features []string
+	for f := range strings.SplitSeq(value, ",") {
+		if f = strings.TrimSpace(f); f != "" {
+			features = append(features, f)
+		}
+	}
+	slices.Sort(features)
+	return slices.Compact(features)
+}
+
+func (p Parameters) check() error {
+	if p.FSID == "" {
+		return fault.Field(fault.Invalid, "parameters.clusterID", "is missing: want the fsid of the cluster")
+	}
+	if err := volumeid.CheckFSID(p.FSID); err != nil {
+		return fault.Field(fault.Invalid, "parameters.clusterID", "%q %w", p.FSID, err)
+	}
+	if p.Pool == "" {
+		return fault.Field(fault.Invalid, "parameters.pool", "is missing")
+	}
+	if len(p.Pool) > 128 || strings.ContainsAny(p.Pool, "/@ \t\n") {
+		return fault.Field(fault.Invalid, "parameters.pool", "%q is not a pool's name", p.Pool)
+	}
+	if err := volumeid.CheckNamespace(p.Namespace); err != nil {
+		return fault.Field(fault.Invalid, "parameters.radosNamespace", "%q %w", p.Namespace, err)
+	}
+	return p.checkFeatures()
+}
+
+func (p Parameters) checkFeatures() error {
+	for _, f := range p.Features {
+		if !slices.Contains(knownFeatures, f) {
+			return fault.Field(fault.Invalid, "parameters.imageFeatures", "%q is not one of %s", f, strings.Join(knownFeatures, ", "))
+		}
+		if base := needs[f]; base != "" && !slices.Contains(p.Features, base) {
+			return fault.Field(fault.Invalid, "parameters.imageFeatures", "%s needs %s", f, base)
+		}
+	}
+	if len(p.Features) > 0 && !slices.Contains(p.Features, "exclusive-lock") {
+		return fault.Field(fault.Invalid, "parameters.imageFeatures", "exclusive-lock is missing: it keeps a volume from having two writers")
+	}
+	return nil
+}
