@@ -1,0 +1,62 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+)
+
+func TestInstall(t *testing.T) {
+	dir := t.TempDir()
+	program := filepath.Join(dir, "program")
+	require.NoError(t, os.WriteFile(program, []byte("one"), 0o600))
+	require.NoError(t, install(program, dir))
+	require.NoError(t, os.WriteFile(program, []byte("two"), 0o600))
+	require.NoError(t, install(program, dir))
+	info, err := os.Stat(filepath.Join(dir, "cairn-daemon"))
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o755), info.Mode())
+	content, err := os.ReadFile(filepath.Join(dir, "cairn-daemon"))
+	require.NoError(t, err)
+	require.Equal(t, "two", string(content))
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 2)
+	require.Error(t, install(program, filepath.Join(dir, "absent")))
+}
+
+func TestCommandLine(t *testing.T) {
+	tests := []struct {
+		args []string
+		want string
+	}{
+		{[]string{"osd", "prepare"}, `required flag(s) "data-dir", "device", "fsid", "id", "keyring", "uuid" not set`},
+		{[]string{"osd", "prepare", "--device", "/dev/sdb", "--id", "1", "--uuid", "x", "--fsid", "y", "--data-dir", "/d", "--keyring", "/k"}, "device: "},
+		{[]string{"agent", "--node", ""}, "--node: "},
+		{[]string{"agent", "--node", "n", "--interval", "1ms"}, "--interval: "},
+		{[]string{"install"}, "accepts 1 arg(s)"},
+		{[]string{"disks", "--mountinfo", "/absent"}, "list mounts"},
+	}
+	for _, test := range tests {
+		command := newCommand()
+		command.SetArgs(test.args)
+		require.ErrorContains(t, command.ExecuteContext(t.Context()), test.want)
+	}
+}
+
+func TestPrintDisks(t *testing.T) {
+	var out bytes.Buffer
+	require.NoError(t, printDisks(&out, []v1alpha1.Device{
+		{Name: "sda", Size: resource.MustParse("256Gi"), Reason: v1alpha1.DeviceInUse, Message: "the device is mounted at /"},
+		{Name: "sdb", ID: "wwn-0x1", Size: resource.MustParse("10Gi"), Usable: true},
+	}))
+	require.Equal(t, "NAME  ID       SIZE   STATE   MESSAGE\n"+
+		"sda   -        256Gi  InUse   the device is mounted at /\n"+
+		"sdb   wwn-0x1  10Gi   usable  \n", out.String())
+}
