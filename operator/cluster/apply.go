@@ -1,0 +1,97 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cairn-storage/cairn/daemon/ceph"
+	"github.com/cairn-storage/cairn/operator/connection"
+	"github.com/cairn-storage/cairn/operator/kube"
+	"github.com/cairn-storage/cairn/operator/mon"
+	"github.com/cairn-storage/cairn/operator/osd"
+)
+
+// apply does every step that nothing holds up, and reports whether it did any.
+func (r *Reconciler) apply(ctx context.Context, o *Observed, steps []Step) (worked bool, err error) {
+	var failed []error
+	for _, s := range steps {
+		if s.Wait || s.Gate != "" {
+			continue
+		}
+		worked = true
+		if err := r.do(ctx, o, s); err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", s.What, err))
+		}
+	}
+	return worked, errors.Join(failed...)
+}
+
+func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
+	switch {
+	case s.MakeKeys:
+		return r.makeKeys(ctx, o)
+	case s.NewOSD != nil:
+		return r.newOSD(ctx, o, *s.NewOSD)
+	}
+	for _, object := range s.Apply {
+		if err := kube.Apply(ctx, r.Client, object); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeKeys creates the Secret that the cluster begins with. It never writes
+// over one that exists.
+func (r *Reconciler) makeKeys(ctx context.Context, o *Observed) error {
+	keys, err := newKeys(o.Now)
+	if err != nil {
+		return err
+	}
+	return ignoreExists(r.Client.Create(ctx, keys.secret(o.Cluster), client.FieldOwner(kube.Manager)))
+}
+
+// newOSD writes down an OSD's key before Ceph learns it, so that a crash
+// between the two ends in the same OSD.
+func (r *Reconciler) newOSD(ctx context.Context, o *Observed, target osd.Target) error {
+	key, err := r.osdKey(ctx, o, target)
+	if err != nil {
+		return err
+	}
+	conn, err := r.Connections.Get(o.Cluster, o.Keys.Credentials(mon.Host(o.Mons)))
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, connection.Timeout)
+	defer cancel()
+	_, err = conn.NewOSD(ctx, target.UUID, key, target.Class)
+	return err
+}
+
+func (r *Reconciler) osdKey(ctx context.Context, o *Observed, target osd.Target) (ceph.Key, error) {
+	fresh, err := ceph.NewKey(o.Now)
+	if err != nil {
+		return "", err
+	}
+	secret := osd.Secret(o.Cluster, target, fresh, -1)
+	if err := ignoreExists(r.Client.Create(ctx, secret, client.FieldOwner(kube.Manager))); err != nil {
+		return "", err
+	}
+	var live corev1.Secret
+	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(secret), &live); err != nil {
+		return "", fmt.Errorf("read the key of %s: %w", target.Name(), err)
+	}
+	return ceph.Key(live.Data["key"]), nil
+}
+
+func ignoreExists(err error) error {
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,155 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/operator/kube"
+	"github.com/cairn-storage/cairn/operator/mgr"
+	"github.com/cairn-storage/cairn/operator/mon"
+	"github.com/cairn-storage/cairn/operator/osd"
+)
+
+// Desired is what should exist. What cannot be said yet, because something it
+// rests on does not exist, is missing from it and comes with a later look.
+type Desired struct {
+	Mons            []mon.Mon
+	MonServices     []*corev1.Service
+	Configuration   []*corev1.ConfigMap
+	Keyrings        []*corev1.Secret
+	MonDeployments  []*appsv1.Deployment
+	MgrDeployments  []*appsv1.Deployment
+	Targets         []osd.Target
+	OSDSecrets      []*corev1.Secret
+	OSDDeployments  []*appsv1.Deployment
+	Problems        []osd.Problem
+	missingMonNodes int
+}
+
+// desired derives what should exist from the spec and what was observed.
+func desired(o *Observed, helperImage string) *Desired {
+	d := &Desired{}
+	count := int(o.Cluster.Spec.Mon.Count)
+	d.Mons = mon.Assign(o.Mons, monNodes(o), count, o.Cluster.Spec.Mon.AllowSharedNode)
+	if missing := count - len(d.Mons); missing > 0 {
+		d.missingMonNodes = missing
+		d.Problems = append(d.Problems, osd.Problem{Reason: v1alpha1.ReasonNotEnoughNodes, Message: fmt.Sprintf(
+			"%d mons need %d ready nodes that match spec.placement.nodeSelector, one more each; %d mons have one. Add nodes, uncordon them, or set spec.mon.allowSharedNode",
+			count, count, len(d.Mons))})
+	}
+	for _, m := range d.Mons {
+		d.MonServices = append(d.MonServices, mon.Service(o.Cluster, m))
+	}
+	if o.Keys == nil {
+		return d
+	}
+	d.Keyrings = o.Keys.keyrings(o.Cluster, mgrNames(o.Cluster))
+	d.desireDaemons(o)
+	d.desireOSDs(o, helperImage)
+	return d
+}
+
+// desireDaemons adds configuration, mons and mgrs, once every mon has its address.
+func (d *Desired) desireDaemons(o *Observed) {
+	if d.missingMonNodes > 0 && len(o.Mons) == 0 || slices.ContainsFunc(d.Mons, func(m mon.Mon) bool { return m.Address == "" }) {
+		return
+	}
+	d.Configuration = []*corev1.ConfigMap{configMap(o.Cluster, o.Keys.FSID, d.Mons)}
+	for _, m := range d.Mons {
+		d.MonDeployments = append(d.MonDeployments, mon.Deployment(o.Cluster, o.Keys.FSID, m, d.Mons))
+	}
+	for _, name := range mgrNames(o.Cluster) {
+		d.MgrDeployments = append(d.MgrDeployments, mgr.Deployment(o.Cluster, name))
+	}
+}
+
+func (d *Desired) desireOSDs(o *Observed, helperImage string) {
+	targets, problems := osd.Targets(o.Cluster, o.Keys.FSID, o.Nodes, o.Inventory)
+	d.Targets = append(targets, o.keptTargets(targets)...)
+	d.Problems = append(d.Problems, withoutKept(problems, d.Targets)...)
+	for _, target := range d.Targets {
+		known, key := o.osd(target.UUID), o.OSDKeys[target.UUID]
+		node := o.node(target.Node)
+		if known == nil || key == "" || node == nil {
+			continue
+		}
+		live := o.Deployments[osd.DeploymentName(o.Cluster, known.ID)]
+		d.OSDSecrets = append(d.OSDSecrets, osd.Secret(o.Cluster, target, key, known.ID))
+		d.OSDDeployments = append(d.OSDDeployments, osd.Deployment(o.Cluster, o.Keys.FSID, helperOf(live, helperImage), target, known.ID, node))
+	}
+}
+
+// keptTargets are OSDs that run, on devices that the inventory does not show as
+// targets now: an agent that is slow, or a device taken out of the spec, must
+// not take an OSD away.
+func (o *Observed) keptTargets(targets []osd.Target) (kept []osd.Target) {
+	for _, deployment := range o.Deployments {
+		if deployment.Labels[kube.LabelComponent] != osd.Component {
+			continue
+		}
+		uuid := deployment.Annotations[kube.AnnotationUUID]
+		if slices.ContainsFunc(targets, func(t osd.Target) bool { return t.UUID == uuid }) {
+			continue
+		}
+		kept = append(kept, osd.Target{UUID: uuid, Node: deployment.Annotations[kube.AnnotationNode], Device: deployment.Annotations[kube.AnnotationDevice]})
+	}
+	slices.SortFunc(kept, func(a, b osd.Target) int { return strings.Compare(a.Name(), b.Name()) })
+	return kept
+}
+
+// withoutKept drops problems with devices on which an OSD runs all the same.
+func withoutKept(problems []osd.Problem, targets []osd.Target) []osd.Problem {
+	return slices.DeleteFunc(problems, func(p osd.Problem) bool {
+		return slices.ContainsFunc(targets, func(t osd.Target) bool {
+			return strings.HasPrefix(p.Message, fmt.Sprintf("device %q on node %s is refused", t.Device, t.Node))
+		})
+	})
+}
+
+// helperOf keeps the helper image of an OSD that runs, so that an upgrade of
+// the operator restarts no OSD.
+func helperOf(live *appsv1.Deployment, image string) string {
+	if live != nil && len(live.Spec.Template.Spec.InitContainers) > 0 {
+		return live.Spec.Template.Spec.InitContainers[0].Image
+	}
+	return image
+}
+
+// monNodes are the nodes that may get a mon.
+func monNodes(o *Observed) (nodes []corev1.Node) {
+	selector := labels.SelectorFromSet(o.Cluster.Spec.Placement.NodeSelector)
+	for i := range o.Nodes {
+		node := &o.Nodes[i]
+		if kube.NodeReady(node) && selector.Matches(labels.Set(node.Labels)) && tolerated(node.Spec.Taints, o.Cluster.Spec.Placement.Tolerations) {
+			nodes = append(nodes, *node)
+		}
+	}
+	return nodes
+}
+
+func tolerated(taints []corev1.Taint, tolerations []corev1.Toleration) bool {
+	for i := range taints {
+		if taints[i].Effect == corev1.TaintEffectPreferNoSchedule {
+			continue
+		}
+		if !slices.ContainsFunc(tolerations, func(t corev1.Toleration) bool { return tolerates(t, taints[i]) }) {
+			return false
+		}
+	}
+	return true
+}
+
+func tolerates(t corev1.Toleration, taint corev1.Taint) bool {
+	if t.Effect != "" && t.Effect != taint.Effect || t.Key != "" && t.Key != taint.Key {
+		return false
+	}
+	return t.Operator == corev1.TolerationOpExists || t.Key != "" && t.Value == taint.Value
+}
+
+func mgrNames(cluster *v1alpha1.StorageCluster) []string { return mgr.Names[:cluster.Spec.Mgr.Count] }

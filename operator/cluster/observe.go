@@ -1,0 +1,242 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/daemon/ceph"
+	"github.com/cairn-storage/cairn/operator/connection"
+	"github.com/cairn-storage/cairn/operator/kube"
+	"github.com/cairn-storage/cairn/operator/mon"
+	"github.com/cairn-storage/cairn/operator/osd"
+)
+
+// Observed is all that a decision about a cluster rests on.
+type Observed struct {
+	Now       time.Time
+	Cluster   *v1alpha1.StorageCluster
+	Nodes     []corev1.Node
+	Inventory map[string]*v1alpha1.NodeStorage
+	Pools     []v1alpha1.BlockPool
+
+	// Keys is nil while the Secret with the keys does not exist.
+	Keys *Keys
+	// KeysError says what is wrong with a Secret that does.
+	KeysError error
+	// Mons as their Services record them.
+	Mons []mon.Mon
+	// OSDKeys by UUID.
+	OSDKeys map[string]ceph.Key
+
+	Services    map[string]*corev1.Service
+	Secrets     map[string]*corev1.Secret
+	ConfigMaps  map[string]*corev1.ConfigMap
+	Deployments map[string]*appsv1.Deployment
+	Pods        []corev1.Pod
+
+	// Ceph is nil while the cluster cannot be asked; CephError says why.
+	Ceph      *CephState
+	CephError error
+}
+
+// CephState is what Ceph says of itself.
+type CephState struct {
+	Status *ceph.Status
+	OSDs   []ceph.OSD
+}
+
+// observe reads everything and decides nothing.
+func (r *Reconciler) observe(ctx context.Context, cluster *v1alpha1.StorageCluster) (*Observed, error) {
+	o := &Observed{
+		Now: r.now(), Cluster: cluster, Inventory: map[string]*v1alpha1.NodeStorage{}, OSDKeys: map[string]ceph.Key{},
+		Services: map[string]*corev1.Service{}, Secrets: map[string]*corev1.Secret{},
+		ConfigMaps: map[string]*corev1.ConfigMap{}, Deployments: map[string]*appsv1.Deployment{},
+	}
+	if err := errors.Join(r.observeNodes(ctx, o), r.observeObjects(ctx, o), r.observeKeys(ctx, o)); err != nil {
+		return nil, err
+	}
+	o.Mons = mon.Observed(monServices(o.Services), o.nodeAddress)
+	r.observeCeph(ctx, o)
+	return o, nil
+}
+
+func (r *Reconciler) observeNodes(ctx context.Context, o *Observed) error {
+	var nodes corev1.NodeList
+	if err := r.Client.List(ctx, &nodes); err != nil {
+		return fmt.Errorf("list nodes: %w", err)
+	}
+	o.Nodes = nodes.Items
+	var inventory v1alpha1.NodeStorageList
+	if err := r.Client.List(ctx, &inventory); err != nil {
+		return fmt.Errorf("list NodeStorages: %w", err)
+	}
+	for i := range inventory.Items {
+		o.Inventory[inventory.Items[i].Name] = &inventory.Items[i]
+	}
+	var pools v1alpha1.BlockPoolList
+	if err := r.Client.List(ctx, &pools, client.InNamespace(o.Cluster.Namespace)); err != nil {
+		return fmt.Errorf("list BlockPools: %w", err)
+	}
+	for _, pool := range pools.Items {
+		if pool.Spec.Cluster == o.Cluster.Name {
+			o.Pools = append(o.Pools, pool)
+		}
+	}
+	return nil
+}
+
+func (r *Reconciler) observeObjects(ctx context.Context, o *Observed) error {
+	owned := []client.ListOption{client.InNamespace(o.Cluster.Namespace), client.MatchingLabels{kube.LabelCluster: o.Cluster.Name}}
+	var (
+		services    corev1.ServiceList
+		secrets     corev1.SecretList
+		configMaps  corev1.ConfigMapList
+		deployments appsv1.DeploymentList
+		pods        corev1.PodList
+	)
+	for _, list := range []client.ObjectList{&services, &secrets, &configMaps, &deployments, &pods} {
+		if err := r.Client.List(ctx, list, owned...); err != nil {
+			return fmt.Errorf("list %T: %w", list, err)
+		}
+	}
+	index(o.Services, services.Items)
+	index(o.Secrets, secrets.Items)
+	index(o.ConfigMaps, configMaps.Items)
+	index(o.Deployments, deployments.Items)
+	o.Pods = pods.Items
+	for _, secret := range o.Secrets {
+		if uuid := secret.Annotations[kube.AnnotationUUID]; uuid != "" {
+			o.OSDKeys[uuid] = ceph.Key(secret.Data["key"])
+		}
+	}
+	return nil
+}
+
+func index[T any, P interface {
+	*T
+	client.Object
+}](to map[string]P, items []T) {
+	for i := range items {
+		object := P(&items[i])
+		to[object.GetName()] = object
+	}
+}
+
+// observeKeys reads the keys from the server itself: a cache that lags must not
+// make a cluster look as if it had none.
+func (r *Reconciler) observeKeys(ctx context.Context, o *Observed) error {
+	var secret corev1.Secret
+	err := r.Live.Get(ctx, client.ObjectKey{Namespace: o.Cluster.Namespace, Name: KeysName(o.Cluster)}, &secret)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("read the keys: %w", err)
+	}
+	o.Keys, o.KeysError = readKeys(&secret)
+	return nil
+}
+
+func (r *Reconciler) observeCeph(ctx context.Context, o *Observed) {
+	if o.Keys == nil || !anyRunning(o.Pods, mon.Component) {
+		o.CephError = ceph.Errorf(ceph.Unreached, "connect", "no mon is running")
+		return
+	}
+	conn, err := r.Connections.Get(o.Cluster, o.Keys.Credentials(mon.Host(o.Mons)))
+	if err != nil {
+		o.CephError = err
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, connection.Timeout)
+	defer cancel()
+	status, err := conn.Status(ctx)
+	if err == nil {
+		var osds []ceph.OSD
+		if osds, err = conn.OSDs(ctx); err == nil {
+			o.Ceph = &CephState{Status: status, OSDs: osds}
+			return
+		}
+	}
+	o.CephError = err
+	r.Connections.Failed(o.Cluster, err)
+}
+
+func monServices(services map[string]*corev1.Service) (out []corev1.Service) {
+	for _, service := range services {
+		if service.Labels[kube.LabelComponent] == mon.Component {
+			out = append(out, *service)
+		}
+	}
+	return out
+}
+
+func anyRunning(pods []corev1.Pod, component string) bool {
+	for _, pod := range pods {
+		if pod.Labels[kube.LabelComponent] == component && pod.Status.Phase == corev1.PodRunning {
+			return true
+		}
+	}
+	return false
+}
+
+// nodeAddress is a node's internal address.
+func (o *Observed) nodeAddress(name string) string {
+	node := o.node(name)
+	if node == nil {
+		return ""
+	}
+	for _, address := range node.Status.Addresses {
+		if address.Type == corev1.NodeInternalIP {
+			return address.Address
+		}
+	}
+	return ""
+}
+
+func (o *Observed) node(name string) *corev1.Node {
+	for i := range o.Nodes {
+		if o.Nodes[i].Name == name {
+			return &o.Nodes[i]
+		}
+	}
+	return nil
+}
+
+// osd returns what Ceph says of the OSD with a UUID; nil when it says nothing.
+func (o *Observed) osd(uuid string) *ceph.OSD {
+	if o.Ceph == nil {
+		return nil
+	}
+	for i := range o.Ceph.OSDs {
+		if o.Ceph.OSDs[i].UUID == uuid {
+			return &o.Ceph.OSDs[i]
+		}
+	}
+	return nil
+}
+
+// osdDeployment returns the Deployment of the OSD with a UUID, or nil.
+func (o *Observed) osdDeployment(uuid string) *appsv1.Deployment {
+	for _, deployment := range o.Deployments {
+		if deployment.Labels[kube.LabelComponent] == osd.Component && deployment.Annotations[kube.AnnotationUUID] == uuid {
+			return deployment
+		}
+	}
+	return nil
+}
+
+// stateOf is what Ceph says of itself; nil while it cannot be asked.
+func stateOf(o *Observed) *ceph.Status {
+	if o.Ceph == nil {
+		return nil
+	}
+	return o.Ceph.Status
+}

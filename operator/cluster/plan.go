@@ -1,0 +1,300 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/operator/kube"
+	"github.com/cairn-storage/cairn/operator/mon"
+	"github.com/cairn-storage/cairn/operator/osd"
+)
+
+// Step is one piece of work, as data. A step without a gate may be done now.
+type Step struct {
+	v1alpha1.PlanStep
+	// MakeKeys makes the cluster's first keys.
+	MakeKeys bool
+	// NewOSD gives a target its key and ID.
+	NewOSD *osd.Target
+	// Apply writes objects.
+	Apply []client.Object
+	// Wait is a step that others do: a pod that starts, a quorum that forms.
+	Wait bool
+}
+
+func step(name, what, why, gate string) Step {
+	return Step{PlanStep: v1alpha1.PlanStep{Name: name, What: what, Why: why, Gate: gate}}
+}
+
+// Plan is the ordered list of what leads from what was observed to what is desired.
+func Plan(o *Observed, d *Desired) ([]Step, error) {
+	p := &planner{o: o, d: d}
+	for _, part := range []func() error{p.keys, p.foundation, p.mons, p.quorum, p.mgrs, p.newOSDs, p.osds, p.waitForOSDs} {
+		if err := part(); err != nil {
+			return nil, err
+		}
+	}
+	return p.steps, nil
+}
+
+type planner struct {
+	o     *Observed
+	d     *Desired
+	steps []Step
+}
+
+func (p *planner) add(s Step) { p.steps = append(p.steps, s) }
+
+// keys come first, and only for a cluster that never had any.
+func (p *planner) keys() error {
+	if p.o.Keys == nil && p.o.KeysError == nil && p.o.Cluster.Status.FSID == "" {
+		s := step("keys", "make the cluster's fsid and first keys", "a new cluster begins with them", "")
+		s.MakeKeys = true
+		p.add(s)
+	}
+	return nil
+}
+
+// foundation is what daemons need before they start.
+func (p *planner) foundation() error {
+	var objects []client.Object
+	for _, service := range p.d.MonServices {
+		objects = append(objects, service)
+	}
+	for _, config := range p.d.Configuration {
+		objects = append(objects, config)
+	}
+	for _, keyring := range p.d.Keyrings {
+		objects = append(objects, keyring)
+	}
+	for _, secret := range p.d.OSDSecrets {
+		objects = append(objects, secret)
+	}
+	for _, object := range objects {
+		differs, err := kube.Differs(p.o.live(object), object)
+		if err != nil {
+			return err
+		}
+		if differs {
+			s := step(object.GetName(), "write "+describe(object), "daemons need it before they start", "")
+			s.Apply = []client.Object{object}
+			p.add(s)
+		}
+	}
+	return nil
+}
+
+// mons are made all at once when the cluster is founded; later ones join, and
+// changed ones restart, one at a time while all others are in quorum.
+func (p *planner) mons() error {
+	busy := ""
+	if p.founded() {
+		busy = p.quorumGap()
+	}
+	return p.daemons(mon.Component, p.d.MonDeployments, func(*appsv1.Deployment, bool) string {
+		gate := busy
+		if p.founded() && busy == "" {
+			busy = "the mon before it is back in quorum"
+		}
+		return gate
+	})
+}
+
+// founded reports whether a quorum has ever been seen.
+func (p *planner) founded() bool { return p.o.Cluster.Status.FSID != "" || p.o.Ceph != nil }
+
+// quorumGap says which mons are missing from the quorum.
+func (p *planner) quorumGap() string {
+	if p.o.Ceph == nil {
+		return "the mons have a quorum"
+	}
+	s := p.o.Ceph.Status
+	if missing := without(s.Mons, s.Quorum); len(missing) > 0 {
+		return fmt.Sprintf("mon %s is in quorum", missing[0])
+	}
+	return ""
+}
+
+func without(all, some []string) (rest []string) {
+	for _, one := range all {
+		if !slices.Contains(some, one) {
+			rest = append(rest, one)
+		}
+	}
+	return rest
+}
+
+// daemons adds the Deployments that differ, each behind its gate.
+func (p *planner) daemons(kind string, deployments []*appsv1.Deployment, gate func(d *appsv1.Deployment, exists bool) string) error {
+	for _, deployment := range deployments {
+		live := p.o.Deployments[deployment.Name]
+		differs, err := kube.Differs(p.o.live(deployment), deployment)
+		if err != nil {
+			return err
+		}
+		if !differs {
+			continue
+		}
+		name := kind + "-" + deployment.Labels[kube.LabelInstance]
+		what, why := "start "+name, "the spec asks for it"
+		if live != nil {
+			what, why = "restart "+name+" as the spec says now", "its spec changed"
+		}
+		if node := deployment.Annotations[kube.AnnotationNode]; node != "" {
+			what += fmt.Sprintf(" on %s of node %s", deployment.Annotations[kube.AnnotationDevice], node)
+		}
+		s := step(name, what, why, gate(deployment, live != nil))
+		s.Apply = []client.Object{deployment}
+		p.add(s)
+	}
+	return nil
+}
+
+// quorum waits until every mon takes part.
+func (p *planner) quorum() error {
+	if p.o.Ceph != nil && len(without(names(p.d.Mons), p.o.Ceph.Status.Quorum)) == 0 {
+		return nil
+	}
+	missing := names(p.d.Mons)
+	if p.o.Ceph != nil {
+		missing = without(missing, p.o.Ceph.Status.Quorum)
+	}
+	s := step("quorum", fmt.Sprintf("wait for mon %v to join the quorum", missing), "everything else needs the mons", "")
+	s.Wait = true
+	p.add(s)
+	return nil
+}
+
+func names(mons []mon.Mon) (out []string) {
+	for _, m := range mons {
+		out = append(out, m.Name)
+	}
+	return out
+}
+
+// mgrs start with the mons and wait for them by themselves; changed ones
+// restart one at a time.
+func (p *planner) mgrs() error {
+	restarting := false
+	err := p.daemons("mgr", p.d.MgrDeployments, func(_ *appsv1.Deployment, exists bool) string {
+		switch {
+		case !exists:
+			return ""
+		case p.o.Ceph == nil || p.o.Ceph.Status.ActiveMgr == "":
+			return "a mgr is active"
+		case restarting:
+			return "the mgr before it has restarted"
+		}
+		restarting = true
+		return ""
+	})
+	if err == nil && p.o.Ceph != nil && p.o.Ceph.Status.ActiveMgr == "" {
+		s := step("mgr-active", "wait for a mgr to become active", "placement and statistics need it", "")
+		s.Wait = true
+		p.add(s)
+	}
+	return err
+}
+
+// newOSDs gives keys and IDs to the targets that have none.
+func (p *planner) newOSDs() error {
+	gate := ""
+	if p.o.Ceph == nil {
+		gate = "the mons have a quorum"
+	}
+	for _, target := range p.d.Targets {
+		if p.o.osd(target.UUID) != nil && p.o.OSDKeys[target.UUID] != "" {
+			continue
+		}
+		s := step(target.Name(), fmt.Sprintf("make an OSD of %s on node %s", target.Device, target.Node), "the spec names the device or a filter matches it", gate)
+		s.NewOSD = &target
+		p.add(s)
+	}
+	return nil
+}
+
+// osds start at once; changed ones restart node by node while all PGs are clean.
+func (p *planner) osds() error {
+	node := ""
+	return p.daemons("osd", p.d.OSDDeployments, func(d *appsv1.Deployment, exists bool) string {
+		if !exists {
+			return ""
+		}
+		if gap := unclean(p.o.Ceph); gap != "" {
+			return gap
+		}
+		if here := d.Annotations[kube.AnnotationNode]; node == "" || node == here {
+			node = here
+			return ""
+		}
+		return "the OSDs of node " + node + " have restarted"
+	})
+}
+
+// unclean says what keeps an OSD from being restarted without risk.
+func unclean(state *CephState) string {
+	if state == nil {
+		return "the mons have a quorum"
+	}
+	s := state.Status
+	if s.OSDsUp < s.OSDsIn {
+		return fmt.Sprintf("all OSDs are up (%d of %d are)", s.OSDsUp, s.OSDsIn)
+	}
+	for pgs, count := range s.PGs {
+		if !cleanPGs(pgs) {
+			return fmt.Sprintf("all PGs are active+clean (%d are %s)", count, pgs)
+		}
+	}
+	return ""
+}
+
+func cleanPGs(state string) bool {
+	return state == "active+clean" || state == "active+clean+scrubbing" || state == "active+clean+scrubbing+deep"
+}
+
+// waitForOSDs waits until every OSD is up.
+func (p *planner) waitForOSDs() error {
+	for _, target := range p.d.Targets {
+		if known := p.o.osd(target.UUID); known != nil && !known.Up && p.o.osdDeployment(target.UUID) != nil {
+			s := step(fmt.Sprintf("osd-%d-up", known.ID), fmt.Sprintf("wait for osd.%d (%s on node %s) to come up", known.ID, target.Device, target.Node), "its data is not served before", "")
+			s.Wait = true
+			p.add(s)
+		}
+	}
+	return nil
+}
+
+// live returns the object as it is, or nil.
+func (o *Observed) live(object client.Object) client.Object {
+	name := object.GetName()
+	switch object.(type) {
+	case *corev1.Service:
+		return find(o.Services, name)
+	case *corev1.ConfigMap:
+		return find(o.ConfigMaps, name)
+	case *corev1.Secret:
+		return find(o.Secrets, name)
+	case *appsv1.Deployment:
+		return find(o.Deployments, name)
+	}
+	return nil
+}
+
+// find returns a plain nil for what is not there.
+func find[P client.Object](in map[string]P, name string) client.Object {
+	if object, ok := in[name]; ok {
+		return object
+	}
+	return nil
+}
+
+// describe names an object in a plan: "Service demo-mon-a".
+func describe(object client.Object) string {
+	return strings.TrimPrefix(fmt.Sprintf("%T", object), "*v1.") + " " + object.GetName()
+}

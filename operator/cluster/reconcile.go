@@ -1,0 +1,167 @@
+// Package cluster turns a StorageCluster into running Ceph daemons: observe,
+// desired, plan, apply, status, in one direction.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/operator/connection"
+	"github.com/cairn-storage/cairn/operator/kube"
+)
+
+// How long until the next look, when no event comes first.
+const (
+	lookAgainSoon = time.Second
+	lookAgain     = 15 * time.Second
+)
+
+// Reconciler reconciles StorageClusters.
+type Reconciler struct {
+	// Client reads from the cache, Live from the server.
+	Client client.Client
+	Live   client.Reader
+	// Connections to the clusters.
+	Connections *connection.Manager
+	// Image is Cairn's own, for what prepares devices.
+	Image string
+	// Events tell a person what was done.
+	Events events.EventRecorder
+	// Now is the time; nil is the real one.
+	Now func() time.Time
+}
+
+func (r *Reconciler) now() time.Time {
+	if r.Now != nil {
+		return r.Now()
+	}
+	return time.Now()
+}
+
+// Reconcile takes one look at a cluster and does what can be done now.
+func (r *Reconciler) Reconcile(ctx context.Context, cluster *v1alpha1.StorageCluster) (ctrl.Result, error) {
+	if cluster.DeletionTimestamp != nil {
+		return r.remove(ctx, cluster)
+	}
+	if controllerutil.AddFinalizer(cluster, kube.Finalizer) {
+		if err := r.Client.Update(ctx, cluster); err != nil {
+			return ctrl.Result{}, fmt.Errorf("protect the StorageCluster: %w", err)
+		}
+	}
+	observed, err := r.observe(ctx, cluster)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	want := desired(observed, r.Image)
+	steps, err := Plan(observed, want)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	worked, applyErr := r.apply(ctx, observed, steps)
+	r.tell(cluster, steps)
+	if err := errors.Join(applyErr, r.writeStatus(ctx, cluster, status(observed, want, steps))); err != nil {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: next(worked, cluster, steps)}, nil
+}
+
+func next(worked bool, cluster *v1alpha1.StorageCluster, steps []Step) time.Duration {
+	switch {
+	case worked:
+		return lookAgainSoon / 5
+	case len(steps) > 0 && cluster.Status.Blocker == nil, cluster.Status.FSID == "":
+		return lookAgainSoon
+	}
+	return lookAgain
+}
+
+// tell reports finished steps as events, and a new blocker.
+func (r *Reconciler) tell(cluster *v1alpha1.StorageCluster, steps []Step) {
+	for _, s := range steps {
+		if !s.Wait && s.Gate == "" && r.Events != nil {
+			r.Events.Eventf(cluster, nil, corev1.EventTypeNormal, "Step", "Reconcile", "%s: %s", s.What, s.Why)
+		}
+	}
+}
+
+func (r *Reconciler) writeStatus(ctx context.Context, cluster *v1alpha1.StorageCluster, status v1alpha1.StorageClusterStatus) error {
+	if equality.Semantic.DeepEqual(cluster.Status, status) {
+		return nil
+	}
+	before := cluster.DeepCopy()
+	cluster.Status = status
+	if err := r.Client.Status().Patch(ctx, cluster, client.MergeFrom(before)); err != nil {
+		return fmt.Errorf("write the status: %w", err)
+	}
+	return nil
+}
+
+// SetupWithManager registers the reconciler and what wakes it.
+func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
+	every := handler.EnqueueRequestsFromMapFunc(r.everyCluster)
+	return ctrl.NewControllerManagedBy(mgr).
+		For(&v1alpha1.StorageCluster{}).
+		Owns(&appsv1.Deployment{}).
+		Owns(&corev1.Service{}).
+		Owns(&corev1.ConfigMap{}).
+		Owns(&corev1.Secret{}).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(clusterOfLabels)).
+		Watches(&v1alpha1.NodeStorage{}, every).
+		Watches(&corev1.Node{}, every, builder.WithPredicates(nodeChanges)).
+		WatchesRawSource(source.TypedChannel(r.Connections.Wake, wake())).
+		Complete(reconcile.AsReconciler(r.Client, r))
+}
+
+func wake() handler.TypedEventHandler[*v1alpha1.StorageCluster, reconcile.Request] {
+	return handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, cluster *v1alpha1.StorageCluster) []reconcile.Request {
+		return []reconcile.Request{{NamespacedName: client.ObjectKeyFromObject(cluster)}}
+	})
+}
+
+func clusterOfLabels(_ context.Context, object client.Object) []reconcile.Request {
+	name := object.GetLabels()[kube.LabelCluster]
+	if name == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: object.GetNamespace(), Name: name}}}
+}
+
+func (r *Reconciler) everyCluster(ctx context.Context, _ client.Object) (requests []reconcile.Request) {
+	var clusters v1alpha1.StorageClusterList
+	if err := r.Client.List(ctx, &clusters); err != nil {
+		return nil
+	}
+	for i := range clusters.Items {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&clusters.Items[i])})
+	}
+	return requests
+}
+
+// nodeChanges lets through what matters of a node: kubelets write their nodes
+// all the time.
+var nodeChanges = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	before, ok := e.ObjectOld.(*corev1.Node)
+	if !ok {
+		return true
+	}
+	after, ok := e.ObjectNew.(*corev1.Node)
+	return !ok || kube.NodeReady(before) != kube.NodeReady(after) || !equality.Semantic.DeepEqual(before.Labels, after.Labels) ||
+		!equality.Semantic.DeepEqual(before.Spec.Taints, after.Spec.Taints)
+}}

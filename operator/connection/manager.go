@@ -1,0 +1,105 @@
+// Package connection keeps one connection to each Ceph cluster for all
+// reconcilers, so that asking Ceph costs a message and not a new client.
+package connection
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/daemon/ceph"
+)
+
+// Timeout bounds each question to a cluster.
+const Timeout = 10 * time.Second
+
+// Manager opens connections in the background: a reconciler is told at once
+// that there is none yet, and is woken when there is.
+type Manager struct {
+	connector ceph.Connector
+	// Wake receives the cluster whose connection has been opened.
+	Wake chan event.TypedGenericEvent[*v1alpha1.StorageCluster]
+
+	mu    sync.Mutex
+	conns map[types.NamespacedName]*entry
+	now   func() time.Time
+}
+
+type entry struct {
+	cred  ceph.Credentials
+	since time.Time
+	conn  ceph.Conn
+	err   error
+	done  bool
+}
+
+// NewManager returns a manager without connections.
+func NewManager(connector ceph.Connector) *Manager {
+	return &Manager{
+		connector: connector, conns: map[types.NamespacedName]*entry{}, now: time.Now,
+		Wake: make(chan event.TypedGenericEvent[*v1alpha1.StorageCluster], 64),
+	}
+}
+
+// Get returns the connection to a cluster, or an error of kind Unreached while
+// it is being opened or when that failed.
+func (m *Manager) Get(cluster *v1alpha1.StorageCluster, cred ceph.Credentials) (ceph.Conn, error) {
+	key := types.NamespacedName{Namespace: cluster.Namespace, Name: cluster.Name}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.conns[key]
+	if ok && e.cred != cred {
+		m.drop(key)
+		ok = false
+	}
+	if !ok {
+		e = &entry{cred: cred, since: m.now()}
+		m.conns[key] = e
+		go m.open(cluster.DeepCopy(), e)
+	}
+	switch {
+	case !e.done:
+		return nil, ceph.Errorf(ceph.Unreached, "connect", "waiting for the mons at %s since %s", cred.MonHost, e.since.UTC().Format(time.TimeOnly))
+	case e.err != nil:
+		err := e.err
+		delete(m.conns, key) // the next call tries again
+		return nil, err
+	}
+	return e.conn, nil
+}
+
+func (m *Manager) open(cluster *v1alpha1.StorageCluster, e *entry) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*Timeout)
+	defer cancel()
+	conn, err := m.connector.Connect(ctx, e.cred, ceph.ConnectOptions{MonTimeout: 2 * Timeout, OSDTimeout: 2 * Timeout})
+	m.mu.Lock()
+	e.conn, e.err, e.done = conn, err, true
+	m.mu.Unlock()
+	m.Wake <- event.TypedGenericEvent[*v1alpha1.StorageCluster]{Object: cluster}
+}
+
+// Failed drops a connection after an error that says it no longer works.
+func (m *Manager) Failed(cluster *v1alpha1.StorageCluster, err error) {
+	if ceph.Is(err, ceph.Fenced) || ceph.Is(err, ceph.Unreached) {
+		m.Forget(types.NamespacedName{Namespace: cluster.Namespace, Name: cluster.Name})
+	}
+}
+
+// Forget closes the connection to a cluster.
+func (m *Manager) Forget(key types.NamespacedName) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.drop(key)
+}
+
+func (m *Manager) drop(key types.NamespacedName) {
+	if e, ok := m.conns[key]; ok && e.conn != nil {
+		conn := e.conn
+		go func() { _ = conn.Close() }()
+	}
+	delete(m.conns, key)
+}

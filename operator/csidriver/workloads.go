@@ -1,0 +1,130 @@
+package csidriver
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/cairn-storage/cairn/operator/kube"
+)
+
+// The directories of a node that the driver uses.
+const (
+	kubeletDir = "/var/lib/kubelet"
+	stateDir   = "/var/lib/cairn/csi"
+)
+
+func (r *Reconciler) meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Namespace: r.Namespace, Name: name, Labels: labels(name)}
+}
+
+func labels(name string) map[string]string {
+	return map[string]string{kube.LabelManagedBy: kube.Manager, kube.LabelComponent: Component, kube.LabelInstance: name}
+}
+
+func csiDriver() *storagev1.CSIDriver {
+	return &storagev1.CSIDriver{
+		ObjectMeta: metav1.ObjectMeta{Name: BlockDriver, Labels: labels(BlockDriver)},
+		Spec: storagev1.CSIDriverSpec{
+			AttachRequired:       ptr.To(true),
+			PodInfoOnMount:       ptr.To(false),
+			FSGroupPolicy:        ptr.To(storagev1.FileFSGroupPolicy),
+			VolumeLifecycleModes: []storagev1.VolumeLifecycleMode{storagev1.VolumeLifecyclePersistent},
+		},
+	}
+}
+
+// controller serves provisioning, attachment and expansion. One of its two
+// replicas leads.
+func (r *Reconciler) controller() *appsv1.Deployment {
+	pod := r.pod(ControllerName, "controller")
+	pod.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{
+		PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{Weight: 100, PodAffinityTerm: corev1.PodAffinityTerm{
+			LabelSelector: &metav1.LabelSelector{MatchLabels: labels(ControllerName)}, TopologyKey: corev1.LabelHostname}}},
+	}}
+	container := &pod.Containers[0]
+	container.SecurityContext = &corev1.SecurityContext{
+		RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To[int64](65532), AllowPrivilegeEscalation: ptr.To(false), ReadOnlyRootFilesystem: ptr.To(true),
+		Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}, SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+	}
+	mount(&pod, "tmp", "/tmp", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}, nil)
+	return &appsv1.Deployment{
+		ObjectMeta: r.meta(ControllerName),
+		Spec: appsv1.DeploymentSpec{
+			Replicas: ptr.To[int32](2), Selector: &metav1.LabelSelector{MatchLabels: labels(ControllerName)},
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels(ControllerName)}, Spec: pod},
+		},
+	}
+}
+
+// node is the plugin that the kubelet calls. It may restart at any time: what
+// it attached is held by attach.
+func (r *Reconciler) node() *appsv1.DaemonSet {
+	pod := r.privileged(NodeName, "node")
+	hostPath(&pod, "kubelet", kubeletDir, corev1.HostPathDirectoryOrCreate, corev1.MountPropagationBidirectional)
+	hostPath(&pod, "state", stateDir, corev1.HostPathDirectoryOrCreate, corev1.MountPropagationNone)
+	return r.daemonSet(NodeName, pod, appsv1.RollingUpdateDaemonSetStrategyType)
+}
+
+// attach holds the attached volumes of the userspace path. It is replaced only
+// when its pod is deleted by hand, or with its node.
+func (r *Reconciler) attach() *appsv1.DaemonSet {
+	pod := r.privileged(AttachName, "attach")
+	hostPath(&pod, "state", stateDir, corev1.HostPathDirectoryOrCreate, corev1.MountPropagationNone)
+	return r.daemonSet(AttachName, pod, appsv1.OnDeleteDaemonSetStrategyType)
+}
+
+func (r *Reconciler) privileged(name, command string) corev1.PodSpec {
+	pod := r.pod(name, command)
+	pod.HostNetwork = true
+	pod.DNSPolicy = corev1.DNSClusterFirstWithHostNet
+	pod.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
+	pod.PriorityClassName = "system-node-critical"
+	pod.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: ptr.To(true)}
+	hostPath(&pod, "dev", "/dev", corev1.HostPathDirectory, corev1.MountPropagationNone)
+	hostPath(&pod, "sys", "/sys", corev1.HostPathDirectory, corev1.MountPropagationNone)
+	return pod
+}
+
+func (r *Reconciler) pod(account, command string) corev1.PodSpec {
+	return corev1.PodSpec{
+		ServiceAccountName: account,
+		EnableServiceLinks: ptr.To(false),
+		PriorityClassName:  "system-cluster-critical",
+		Containers: []corev1.Container{{
+			Name: command, Image: r.Image, ImagePullPolicy: corev1.PullIfNotPresent,
+			Command: []string{"cairn-csi", command},
+			Env: []corev1.EnvVar{
+				fieldEnv("POD_NAMESPACE", "metadata.namespace"), fieldEnv("POD_NAME", "metadata.name"), fieldEnv("NODE_NAME", "spec.nodeName"),
+				{Name: "MALLOC_ARENA_MAX", Value: "2"},
+			},
+		}},
+	}
+}
+
+func fieldEnv(name, path string) corev1.EnvVar {
+	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}}
+}
+
+func hostPath(pod *corev1.PodSpec, name, path string, kind corev1.HostPathType, propagation corev1.MountPropagationMode) {
+	mount(pod, name, path, corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: path, Type: &kind}}, &propagation)
+}
+
+func mount(pod *corev1.PodSpec, name, path string, source corev1.VolumeSource, propagation *corev1.MountPropagationMode) {
+	pod.Volumes = append(pod.Volumes, corev1.Volume{Name: name, VolumeSource: source})
+	container := &pod.Containers[0]
+	container.VolumeMounts = append(container.VolumeMounts, corev1.VolumeMount{Name: name, MountPath: path, MountPropagation: propagation})
+}
+
+func (r *Reconciler) daemonSet(name string, pod corev1.PodSpec, strategy appsv1.DaemonSetUpdateStrategyType) *appsv1.DaemonSet {
+	return &appsv1.DaemonSet{
+		ObjectMeta: r.meta(name),
+		Spec: appsv1.DaemonSetSpec{
+			Selector:       &metav1.LabelSelector{MatchLabels: labels(name)},
+			UpdateStrategy: appsv1.DaemonSetUpdateStrategy{Type: strategy},
+			Template:       corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels(name)}, Spec: pod},
+		},
+	}
+}

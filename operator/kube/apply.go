@@ -1,0 +1,129 @@
+package kube
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+)
+
+// Differs reports whether applying want would change live. It compares all that
+// want sets with what live has, and the hash of what was last applied, which
+// shows fields that want no longer sets. A converged cluster is not written to.
+func Differs(live, want client.Object) (bool, error) {
+	if live == nil {
+		return true, nil
+	}
+	hash, err := Hash(want)
+	if err != nil {
+		return false, err
+	}
+	if live.GetAnnotations()[AnnotationApplied] != hash {
+		return true, nil
+	}
+	wanted, err := plain(want)
+	if err != nil {
+		return false, err
+	}
+	found, err := plain(live)
+	if err != nil {
+		return false, err
+	}
+	return !covers(found, wanted), nil
+}
+
+// covers reports whether found has all that wanted sets.
+func covers(found, wanted any) bool {
+	switch want := wanted.(type) {
+	case map[string]any:
+		have, ok := found.(map[string]any)
+		if !ok {
+			return len(want) == 0
+		}
+		for key, value := range want {
+			if !covers(have[key], value) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		have, ok := found.([]any)
+		if !ok || len(have) != len(want) {
+			return len(want) == 0 && !ok
+		}
+		for i := range want {
+			if !covers(have[i], want[i]) {
+				return false
+			}
+		}
+		return true
+	case nil:
+		return true
+	}
+	return equality.Semantic.DeepEqual(found, wanted) || sameQuantity(found, wanted)
+}
+
+// Hash of an object as it would be applied.
+func Hash(want client.Object) (string, error) {
+	content, err := plain(want)
+	if err != nil {
+		return "", err
+	}
+	text, err := json.Marshal(content)
+	if err != nil {
+		return "", fmt.Errorf("encode %s: %w", want.GetName(), err)
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8]), nil
+}
+
+// plain is an object without its status and what the server alone sets.
+func plain(object client.Object) (map[string]any, error) {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+	if err != nil {
+		return nil, fmt.Errorf("convert %s: %w", object.GetName(), err)
+	}
+	delete(content, "status")
+	delete(content, "apiVersion")
+	delete(content, "kind")
+	unstructured.RemoveNestedField(content, "metadata", "creationTimestamp")
+	unstructured.RemoveNestedField(content, "metadata", "annotations", AnnotationApplied)
+	unstructured.RemoveNestedField(content, "spec", "template", "metadata", "creationTimestamp")
+	return content, nil
+}
+
+// Apply writes want with server-side apply as the one manager of its fields.
+// The answer of the server is written back into want.
+func Apply(ctx context.Context, c client.Client, want client.Object) error {
+	hash, err := Hash(want)
+	if err != nil {
+		return err
+	}
+	content, err := plain(want)
+	if err != nil {
+		return err
+	}
+	gvk, err := apiutil.GVKForObject(want, c.Scheme())
+	if err != nil {
+		return fmt.Errorf("apply %s: %w", want.GetName(), err)
+	}
+	u := &unstructured.Unstructured{Object: content}
+	u.SetGroupVersionKind(gvk)
+	annotations := u.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[AnnotationApplied] = hash
+	u.SetAnnotations(annotations)
+	if err := c.Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(Manager), client.ForceOwnership); err != nil {
+		return fmt.Errorf("apply %s %s: %w", gvk.Kind, want.GetName(), err)
+	}
+	return nil
+}

@@ -1,0 +1,65 @@
+// Package kube is what every reconciler needs of Kubernetes: labels and names,
+// and writing an object only when it differs.
+package kube
+
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+)
+
+// The labels and annotations of what Cairn makes.
+const (
+	LabelManagedBy = "app.kubernetes.io/managed-by"
+	LabelComponent = "app.kubernetes.io/component"
+	LabelInstance  = "app.kubernetes.io/instance"
+	LabelCluster   = "cairn.storage/cluster"
+	LabelOSD       = "cairn.storage/osd"
+
+	AnnotationNode    = "cairn.storage/node"
+	AnnotationMembers = "cairn.storage/founding-members"
+	AnnotationDevice  = "cairn.storage/device"
+	AnnotationUUID    = "cairn.storage/osd-uuid"
+	// AnnotationApplied is a hash of what was last applied.
+	AnnotationApplied = "cairn.storage/applied"
+
+	// Manager is the field manager of every write, and the value of LabelManagedBy.
+	Manager = "cairn-operator"
+	// Finalizer holds a resource until Cairn has let go of what it stands for.
+	Finalizer = "cairn.storage/protect"
+)
+
+// Labels of an object that belongs to a cluster.
+func Labels(cluster *v1alpha1.StorageCluster, component, instance string) map[string]string {
+	labels := map[string]string{
+		LabelManagedBy: Manager,
+		LabelComponent: component,
+		LabelCluster:   cluster.Name,
+	}
+	if instance != "" {
+		labels[LabelInstance] = instance
+	}
+	return labels
+}
+
+// Meta is the metadata of an object that belongs to a cluster and goes with it.
+func Meta(cluster *v1alpha1.StorageCluster, name, component, instance string) metav1.ObjectMeta {
+	meta := Kept(cluster, name, component, instance)
+	meta.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(cluster, v1alpha1.GroupVersion.WithKind("StorageCluster"))}
+	return meta
+}
+
+// Kept is the metadata of an object that stays when its cluster is deleted.
+func Kept(cluster *v1alpha1.StorageCluster, name, component, instance string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Namespace: cluster.Namespace, Name: name, Labels: Labels(cluster, component, instance), Annotations: map[string]string{}}
+}
+
+// NodeReady reports whether a node takes pods: ready, and not cordoned.
+func NodeReady(node *corev1.Node) bool {
+	return !node.Spec.Unschedulable && slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	})
+}

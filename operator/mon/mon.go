@@ -1,0 +1,147 @@
+// Package mon makes the monitors: who they are, where they run, and the
+// Kubernetes objects that run them.
+package mon
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/operator/kube"
+)
+
+// The ports of the messenger, version 2 and version 1.
+const (
+	PortV2 = 3300
+	PortV1 = 6789
+)
+
+// Component is the label of everything that belongs to a mon.
+const Component = "mon"
+
+// Mon is one monitor. Its Service is the durable record of all of this: it is
+// made before the mon is, and a mon is never moved under the same name.
+type Mon struct {
+	Name string // a, b, c …
+	Node string
+	// Address is the mon's own, stable through restarts: its Service's in the
+	// pod network, its node's in the host network. Empty until it is known.
+	Address string
+	// Founders are the mons whose map this mon's store is made with: all of the
+	// first mons, itself among them, or those that a later mon joins.
+	Founders []string
+}
+
+// ObjectName of a mon's Service and Deployment.
+func ObjectName(cluster *v1alpha1.StorageCluster, name string) string {
+	return fmt.Sprintf("%s-mon-%s", cluster.Name, name)
+}
+
+// Endpoint is a mon's address as a monmap has it.
+func (m Mon) Endpoint() string {
+	host := m.Address
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	return fmt.Sprintf("[v2:%s:%d,v1:%s:%d]", host, PortV2, host, PortV1)
+}
+
+// Host is the option mon_host for a set of mons.
+func Host(mons []Mon) string {
+	var endpoints []string
+	for _, m := range mons {
+		if m.Address != "" {
+			endpoints = append(endpoints, m.Endpoint())
+		}
+	}
+	return strings.Join(endpoints, ",")
+}
+
+// Observed reads the mons from their Services.
+func Observed(services []corev1.Service, hostAddress func(node string) string) []Mon {
+	var mons []Mon
+	for _, service := range services {
+		m := Mon{
+			Name: service.Labels[kube.LabelInstance], Node: service.Annotations[kube.AnnotationNode],
+			Address: service.Spec.ClusterIP, Founders: strings.Split(service.Annotations[kube.AnnotationMembers], ","),
+		}
+		if m.Address == corev1.ClusterIPNone {
+			m.Address = hostAddress(m.Node)
+		}
+		mons = append(mons, m)
+	}
+	slices.SortFunc(mons, func(a, b Mon) int { return strings.Compare(a.Name, b.Name) })
+	return mons
+}
+
+// Assign returns the mons that there should be: those that are, and as many new
+// ones as are missing, each on the node that has the fewest, in the zone that
+// has the fewest. It returns fewer than count when the nodes do not suffice.
+func Assign(have []Mon, nodes []corev1.Node, count int, shared bool) []Mon {
+	mons := slices.Clone(have)
+	founding := len(have) == 0
+	for len(mons) < count {
+		node := leastUsed(mons, nodes, shared)
+		if node == "" {
+			break
+		}
+		mons = append(mons, Mon{Name: freeName(mons), Node: node})
+	}
+	members := names(have)
+	if founding {
+		members = names(mons)
+	}
+	for i := len(have); i < len(mons); i++ {
+		mons[i].Founders = members
+	}
+	return mons
+}
+
+func leastUsed(mons []Mon, nodes []corev1.Node, shared bool) string {
+	perNode, perZone, zoneOf := map[string]int{}, map[string]int{}, map[string]string{}
+	for _, node := range nodes {
+		zoneOf[node.Name] = node.Labels[corev1.LabelTopologyZone]
+	}
+	for _, m := range mons {
+		perNode[m.Node]++
+		perZone[zoneOf[m.Node]]++
+	}
+	candidates := make([]string, 0, len(nodes))
+	for _, node := range nodes {
+		if shared || perNode[node.Name] == 0 {
+			candidates = append(candidates, node.Name)
+		}
+	}
+	if len(candidates) == 0 {
+		return ""
+	}
+	return slices.MinFunc(candidates, func(a, b string) int {
+		if d := perZone[zoneOf[a]] - perZone[zoneOf[b]]; d != 0 {
+			return d
+		}
+		if d := perNode[a] - perNode[b]; d != 0 {
+			return d
+		}
+		return strings.Compare(a, b)
+	})
+}
+
+func freeName(mons []Mon) string {
+	taken := names(mons)
+	for c := 'a'; ; c++ {
+		if !slices.Contains(taken, string(c)) {
+			return string(c)
+		}
+	}
+}
+
+func names(mons []Mon) []string {
+	out := make([]string, 0, len(mons))
+	for _, m := range mons {
+		out = append(out, m.Name)
+	}
+	return out
+}

@@ -1,0 +1,79 @@
+package mon
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/operator/daemonpod"
+	"github.com/cairn-storage/cairn/operator/kube"
+)
+
+// Service gives a mon its stable address and records where it runs.
+func Service(cluster *v1alpha1.StorageCluster, m Mon) *corev1.Service {
+	service := &corev1.Service{
+		ObjectMeta: kube.Meta(cluster, ObjectName(cluster, m.Name), Component, m.Name),
+		Spec: corev1.ServiceSpec{
+			Selector: kube.Labels(cluster, Component, m.Name),
+			// A mon must be reached before it is ready: that is how it becomes so.
+			PublishNotReadyAddresses: true,
+			Ports: []corev1.ServicePort{
+				{Name: "msgr2", Port: PortV2, TargetPort: intstr.FromInt32(PortV2), Protocol: corev1.ProtocolTCP},
+				{Name: "msgr1", Port: PortV1, TargetPort: intstr.FromInt32(PortV1), Protocol: corev1.ProtocolTCP},
+			},
+		},
+	}
+	service.Annotations[kube.AnnotationNode] = m.Node
+	service.Annotations[kube.AnnotationMembers] = strings.Join(m.Founders, ",")
+	if cluster.Spec.Network.Provider == "host" {
+		service.Spec.ClusterIP = corev1.ClusterIPNone
+	}
+	return service
+}
+
+// makeStore makes the mon's store from a map of the founders. ceph-mon leaves a
+// store that is there as it is.
+const makeStore = `monmaptool --create --clobber --fsid "$FSID" --set-min-mon-release "$RELEASE" --enable-all-features $ADDV /run/cairn/monmap
+exec ceph-mon --mkfs -i "$NAME" --mon-data "$DATA" --monmap /run/cairn/monmap --keyring /run/bootstrap/keyring`
+
+// Deployment runs one mon on its node.
+func Deployment(cluster *v1alpha1.StorageCluster, fsid string, m Mon, mons []Mon) *appsv1.Deployment {
+	data := path.Join(cluster.Spec.DataPath, cluster.Namespace, cluster.Name, "mon-"+m.Name)
+	pod := daemonpod.New(cluster, Component, m.Name)
+	pod.OnNode(m.Node)
+	pod.HostPath("data", data, data, corev1.HostPathDirectoryOrCreate)
+	pod.Secret("bootstrap", BootstrapName(cluster), "/run/bootstrap", "keyring")
+	pod.EmptyDir("run", "/run/cairn")
+	pod.Init("make-store", []string{"sh", "-ec", makeStore},
+		corev1.EnvVar{Name: "FSID", Value: fsid},
+		corev1.EnvVar{Name: "RELEASE", Value: "reef"},
+		corev1.EnvVar{Name: "NAME", Value: m.Name},
+		corev1.EnvVar{Name: "DATA", Value: data},
+		corev1.EnvVar{Name: "ADDV", Value: addv(m, mons)})
+	pod.Run([]string{"ceph-mon", "-f", "-i", m.Name, "--mon-data", data,
+		"--public-addr", m.Address, "--public-bind-addr", "$(POD_IP)"}, cluster.Spec.Resources.Mon)
+	pod.Port("msgr2", PortV2)
+	pod.Port("msgr1", PortV1)
+	return pod.Deployment(ObjectName(cluster, m.Name))
+}
+
+// addv are the founders as monmaptool takes them.
+func addv(m Mon, mons []Mon) string {
+	var args []string
+	for _, founder := range m.Founders {
+		for _, other := range mons {
+			if other.Name == founder {
+				args = append(args, fmt.Sprintf("--addv %s %s", other.Name, other.Endpoint()))
+			}
+		}
+	}
+	return strings.Join(args, " ")
+}
+
+// BootstrapName of the Secret with the keyring that mons are made with.
+func BootstrapName(cluster *v1alpha1.StorageCluster) string { return cluster.Name + "-bootstrap" }

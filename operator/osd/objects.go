@@ -1,0 +1,81 @@
+package osd
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/daemon/ceph"
+	"github.com/cairn-storage/cairn/operator/daemonpod"
+	"github.com/cairn-storage/cairn/operator/kube"
+)
+
+// DeploymentName of an OSD.
+func DeploymentName(cluster *v1alpha1.StorageCluster, id int) string {
+	return fmt.Sprintf("%s-osd-%d", cluster.Name, id)
+}
+
+// SecretName of the Secret with an OSD's key. It exists before the OSD has an ID.
+func SecretName(cluster *v1alpha1.StorageCluster, uuid string) string {
+	return fmt.Sprintf("%s-osd-%s", cluster.Name, uuid[:13])
+}
+
+// Secret holds an OSD's key, and its keyring once the OSD has an ID. It stays
+// when the cluster is deleted, as its data does.
+func Secret(cluster *v1alpha1.StorageCluster, t Target, key ceph.Key, id int) *corev1.Secret {
+	secret := &corev1.Secret{
+		ObjectMeta: kube.Kept(cluster, SecretName(cluster, t.UUID), Component, ""),
+		Type:       "cairn.storage/osd",
+		Data:       map[string][]byte{"key": []byte(key.Reveal())},
+	}
+	secret.Annotations[kube.AnnotationUUID] = t.UUID
+	secret.Annotations[kube.AnnotationNode] = t.Node
+	secret.Annotations[kube.AnnotationDevice] = t.Device
+	if id >= 0 {
+		secret.Data["keyring"] = []byte(fmt.Sprintf("[osd.%d]\nkey = %s\n", id, key.Reveal()))
+	}
+	return secret
+}
+
+// Deployment runs one OSD on its device. helper is Cairn's own image, which
+// prepares the device with the Ceph of the OSD's image.
+func Deployment(cluster *v1alpha1.StorageCluster, fsid, helper string, t Target, id int, node *corev1.Node) *appsv1.Deployment {
+	const data = "/var/lib/ceph/osd"
+	pod := daemonpod.New(cluster, Component, strconv.Itoa(id))
+	pod.OnNode(t.Node)
+	pod.Privileged()
+	pod.HostPath("dev", "/dev", "/dev", corev1.HostPathDirectory)
+	pod.HostPath("udev", "/run/udev", "/run/udev", corev1.HostPathUnset)
+	pod.Secret("keyring", SecretName(cluster, t.UUID), "/run/keyring", "keyring")
+	pod.EmptyDir("data", data)
+	pod.EmptyDir("cairn", "/cairn")
+	pod.Annotate(kube.AnnotationDevice, t.Device)
+	pod.Annotate(kube.AnnotationUUID, t.UUID)
+	pod.Annotate(kube.AnnotationNode, t.Node)
+	pod.InitFrom(helper, "install", []string{"cairn-daemon", "install", "/cairn"})
+	pod.Init("prepare", []string{"/cairn/cairn-daemon", "osd", "prepare", "--device", t.Path(), "--id", strconv.Itoa(id),
+		"--uuid", t.UUID, "--fsid", fsid, "--data-dir", data, "--keyring", "/run/keyring/keyring"})
+	pod.Run([]string{"ceph-osd", "-f", "-i", strconv.Itoa(id), "--osd-data", data,
+		"--public-addr", "$(POD_IP)", "--cluster-addr", "$(POD_IP)", "--crush-location", Location(node)}, cluster.Spec.Resources.OSD)
+	return pod.Deployment(DeploymentName(cluster, id))
+}
+
+// Location of a node's OSDs in the CRUSH map, from the node's topology labels.
+func Location(node *corev1.Node) string {
+	location := []string{"root=default"}
+	for _, level := range []struct{ bucket, label string }{
+		{"region", corev1.LabelTopologyRegion}, {"zone", corev1.LabelTopologyZone}, {"rack", "topology.cairn.storage/rack"},
+	} {
+		if value := node.Labels[level.label]; value != "" {
+			location = append(location, level.bucket+"="+Bucket(value))
+		}
+	}
+	return strings.Join(append(location, "host="+Bucket(node.Name)), " ")
+}
+
+// Bucket is a name as CRUSH takes it.
+func Bucket(name string) string { return strings.ReplaceAll(name, ".", "-") }

@@ -1,0 +1,204 @@
+// Package osd makes the OSDs: which devices they live on, and the Kubernetes
+// objects that run them.
+package osd
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+)
+
+// Component is the label of everything that belongs to an OSD.
+const Component = "osd"
+
+// Target is a device that is to be an OSD.
+type Target struct {
+	Node string
+	// Device is the stable name: a name below /dev/disk/by-id or a path below /dev/disk.
+	Device string
+	Class  string
+	// UUID of the OSD: that of the device's label, or one that follows from
+	// cluster, node and device, so that every attempt to make it is the same.
+	UUID string
+}
+
+// Name of the target in plans and messages.
+func (t Target) Name() string { return fmt.Sprintf("osd-%s-%s", t.Node, path.Base(t.Device)) }
+
+// Path of the device on its node.
+func (t Target) Path() string {
+	if strings.HasPrefix(t.Device, "/") {
+		return t.Device
+	}
+	return "/dev/disk/by-id/" + t.Device
+}
+
+// Problem is a part of the spec that cannot be carried out as things are.
+type Problem struct{ Reason, Message string }
+
+// selection is one node and what the spec says of it.
+type selection struct {
+	node    string
+	devices []v1alpha1.StorageDevice
+	filter  *v1alpha1.DeviceFilter
+	class   v1alpha1.DeviceClass
+}
+
+// Targets returns the devices that the spec makes OSDs, and what stands in the
+// way of the others. A device that holds an OSD of this cluster already is a
+// target whatever else is said of it.
+func Targets(cluster *v1alpha1.StorageCluster, fsid string, nodes []corev1.Node, inventory map[string]*v1alpha1.NodeStorage) ([]Target, []Problem) {
+	selections, problems := selected(cluster.Spec.Storage, nodes)
+	var targets []Target
+	for _, s := range selections {
+		found, bad := s.resolve(fsid, inventory[s.node])
+		targets = append(targets, found...)
+		problems = append(problems, bad...)
+	}
+	return targets, problems
+}
+
+// selected lists the nodes of the spec: those named, then those that the selector finds.
+func selected(storage v1alpha1.StorageSpec, nodes []corev1.Node) (out []selection, problems []Problem) {
+	known := map[string]bool{}
+	for _, node := range nodes {
+		known[node.Name] = true
+	}
+	named := map[string]bool{}
+	for _, n := range storage.Nodes {
+		named[n.Name] = true
+		if !known[n.Name] {
+			problems = append(problems, Problem{v1alpha1.ReasonNodeNotFound, fmt.Sprintf(
+				"spec.storage.nodes names %q, but the Kubernetes cluster has no such node. 'kubectl get nodes' lists them; correct the name, or add the node", n.Name)})
+			continue
+		}
+		out = append(out, selection{node: n.Name, devices: n.Devices, filter: or(n.Filter, storage.Filter), class: or(n.DeviceClass, storage.DeviceClass)})
+	}
+	if storage.NodeSelector == nil {
+		return out, problems
+	}
+	selector, err := metav1.LabelSelectorAsSelector(storage.NodeSelector)
+	if err != nil {
+		return out, append(problems, Problem{v1alpha1.ReasonNodeNotFound, fmt.Sprintf("spec.storage.nodeSelector: %v", err)})
+	}
+	for _, node := range nodes {
+		if !named[node.Name] && selector.Matches(labels.Set(node.Labels)) {
+			out = append(out, selection{node: node.Name, filter: storage.Filter, class: storage.DeviceClass})
+		}
+	}
+	return out, problems
+}
+
+func or[T comparable](first, second T) T {
+	var none T
+	if first != none {
+		return first
+	}
+	return second
+}
+
+func (s selection) resolve(fsid string, seen *v1alpha1.NodeStorage) ([]Target, []Problem) {
+	if seen == nil {
+		return nil, []Problem{{v1alpha1.ReasonNodeNotInventory, fmt.Sprintf(
+			"no NodeStorage %q yet: the agent has not reported what devices node %s has. 'kubectl -n cairn-system get pods -l app.kubernetes.io/component=agent -o wide' shows whether it runs there", s.node, s.node)}}
+	}
+	if len(s.devices) > 0 {
+		return s.byName(fsid, seen.Status.Devices)
+	}
+	return s.byFilter(fsid, seen.Status.Devices)
+}
+
+func (s selection) byName(fsid string, devices []v1alpha1.Device) (targets []Target, problems []Problem) {
+	for _, want := range s.devices {
+		at := slices.IndexFunc(devices, func(d v1alpha1.Device) bool { return bears(d, want.Name) })
+		if at < 0 {
+			problems = append(problems, Problem{v1alpha1.ReasonDeviceNotFound, fmt.Sprintf(
+				"device %q on node %s does not exist there. The node has: %s. Correct spec.storage.nodes[%s].devices, or plug the device in; it is used as soon as it appears",
+				want.Name, s.node, ids(devices), s.node)})
+			continue
+		}
+		device := devices[at]
+		if !device.Usable && !ours(device, fsid) {
+			problems = append(problems, Problem{v1alpha1.ReasonDeviceRefused, fmt.Sprintf(
+				"device %q on node %s is refused (%s): %s", want.Name, s.node, device.Reason, device.Message)})
+			continue
+		}
+		targets = append(targets, s.target(device, want.Name, or(want.DeviceClass, s.class), fsid))
+	}
+	return targets, problems
+}
+
+// byFilter takes the devices that a filter matches. Those that are refused are
+// passed over in silence: a filter is a wish, not a list.
+func (s selection) byFilter(fsid string, devices []v1alpha1.Device) (targets []Target, problems []Problem) {
+	pattern, err := regexp.Compile("^(?:" + s.filter.IDPattern + ")$")
+	if err != nil {
+		return nil, []Problem{{v1alpha1.ReasonBadFilter, fmt.Sprintf("filter.idPattern %q for node %s is not a regular expression: %v", s.filter.IDPattern, s.node, err)}}
+	}
+	for _, device := range devices {
+		if device.ID != "" && matches(s.filter, pattern, device) && (device.Usable || ours(device, fsid)) {
+			targets = append(targets, s.target(device, device.ID, s.class, fsid))
+		}
+	}
+	return targets, nil
+}
+
+func matches(filter *v1alpha1.DeviceFilter, pattern *regexp.Regexp, device v1alpha1.Device) bool {
+	return (filter.IDPattern == "" || pattern.MatchString(device.ID)) &&
+		(filter.MinSize == nil || device.Size.Cmp(*filter.MinSize) >= 0) &&
+		(filter.MaxSize == nil || device.Size.Cmp(*filter.MaxSize) <= 0) &&
+		(filter.Rotational == nil || device.Rotational == *filter.Rotational)
+}
+
+func (s selection) target(device v1alpha1.Device, name string, class v1alpha1.DeviceClass, fsid string) Target {
+	t := Target{Node: s.node, Device: name, Class: string(class)}
+	if ours(device, fsid) {
+		t.UUID = device.OSD.UUID
+	} else {
+		t.UUID = UUID(fsid, s.node, name)
+	}
+	return t
+}
+
+// UUID of the OSD that a cluster makes of a device.
+func UUID(fsid, node, device string) string {
+	space, err := uuid.Parse(fsid)
+	if err != nil {
+		space = uuid.Nil
+	}
+	return uuid.NewSHA1(space, []byte(node+"/"+path.Base(device))).String()
+}
+
+// ours reports whether a device holds an OSD of this cluster.
+func ours(device v1alpha1.Device, fsid string) bool {
+	return fsid != "" && device.OSD != nil && device.OSD.FSID == fsid
+}
+
+// bears reports whether a device has a name.
+func bears(device v1alpha1.Device, name string) bool {
+	return device.ID == name || slices.ContainsFunc(device.Links, func(link string) bool {
+		return link == name || path.Base(link) == name && strings.HasPrefix(link, "/dev/disk/by-id/")
+	})
+}
+
+func ids(devices []v1alpha1.Device) string {
+	var out []string
+	for _, device := range devices {
+		if device.ID != "" {
+			out = append(out, device.ID)
+		}
+	}
+	if len(out) == 0 {
+		return "no device with a stable name"
+	}
+	return strings.Join(out, ", ")
+}

@@ -1,0 +1,216 @@
+// Package pool turns a BlockPool into a Ceph pool, the CephX users that may use
+// it, and the StorageClass that makes volumes in it.
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"time"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/daemon/ceph"
+	"github.com/cairn-storage/cairn/operator/cluster"
+	"github.com/cairn-storage/cairn/operator/connection"
+	"github.com/cairn-storage/cairn/operator/kube"
+)
+
+const (
+	lookAgainSoon = time.Second
+	lookAgain     = 30 * time.Second
+)
+
+// Reconciler reconciles BlockPools.
+type Reconciler struct {
+	Client      client.Client
+	Live        client.Reader
+	Connections *connection.Manager
+}
+
+// Observed is all that a decision about a pool rests on.
+type Observed struct {
+	Pool    *v1alpha1.BlockPool
+	Cluster *v1alpha1.StorageCluster
+	// Siblings are all BlockPools of the cluster, this one among them.
+	Siblings []v1alpha1.BlockPool
+	Nodes    []corev1.Node
+	Cred     ceph.Credentials
+	Conn     ceph.Conn
+	// InCeph is the pool as it is, nil when there is none.
+	InCeph       *ceph.Pool
+	StorageClass *storagev1.StorageClass
+}
+
+// stop is a reason not to go on, which becomes the Ready condition.
+type stop struct {
+	reason, message string
+	again           time.Duration
+}
+
+func (s *stop) Error() string { return s.message }
+
+// Reconcile takes one look at a pool and does what can be done now.
+func (r *Reconciler) Reconcile(ctx context.Context, pool *v1alpha1.BlockPool) (ctrl.Result, error) {
+	if pool.DeletionTimestamp != nil {
+		return r.remove(ctx, pool)
+	}
+	if controllerutil.AddFinalizer(pool, kube.Finalizer) {
+		if err := r.Client.Update(ctx, pool); err != nil {
+			return ctrl.Result{}, fmt.Errorf("protect the BlockPool: %w", err)
+		}
+	}
+	observed, err := r.observe(ctx, pool)
+	if err == nil {
+		err = r.apply(ctx, observed)
+	}
+	return r.finish(ctx, pool, observed, err)
+}
+
+// finish writes the status and says when to look again.
+func (r *Reconciler) finish(ctx context.Context, pool *v1alpha1.BlockPool, o *Observed, failure error) (ctrl.Result, error) {
+	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAsSpecified, Message: "as specified"}
+	again := lookAgain
+	var s *stop
+	switch {
+	case errors.As(failure, &s):
+		ready.Status, ready.Reason, ready.Message, again = metav1.ConditionFalse, s.reason, s.message, s.again
+		failure = nil
+	case failure != nil:
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1alpha1.ReasonProgressing, failure.Error()
+	}
+	status := *pool.Status.DeepCopy()
+	status.ObservedGeneration, ready.ObservedGeneration = pool.Generation, pool.Generation
+	meta.SetStatusCondition(&status.Conditions, ready)
+	if failure == nil && s == nil {
+		if now, err := find(ctx, o.Conn, pool.Name); err == nil && now != nil {
+			fill(&status, now)
+		}
+		status.StorageClass = storageClassName(pool)
+	}
+	return ctrl.Result{RequeueAfter: again}, errors.Join(failure, r.writeStatus(ctx, pool, status))
+}
+
+func fill(status *v1alpha1.BlockPoolStatus, now *ceph.Pool) {
+	status.PoolID = now.ID
+	status.Stored = resource.NewQuantity(now.BytesStored>>20<<20, resource.BinarySI)
+	status.Available = resource.NewQuantity(now.BytesAvailable>>20<<20, resource.BinarySI)
+}
+
+func (r *Reconciler) writeStatus(ctx context.Context, pool *v1alpha1.BlockPool, status v1alpha1.BlockPoolStatus) error {
+	if equality.Semantic.DeepEqual(pool.Status, status) {
+		return nil
+	}
+	before := pool.DeepCopy()
+	pool.Status = status
+	if err := r.Client.Status().Patch(ctx, pool, client.MergeFrom(before)); err != nil {
+		return fmt.Errorf("write the status: %w", err)
+	}
+	return nil
+}
+
+func (r *Reconciler) observe(ctx context.Context, pool *v1alpha1.BlockPool) (*Observed, error) {
+	o := &Observed{Pool: pool, Cluster: &v1alpha1.StorageCluster{}}
+	err := r.Client.Get(ctx, client.ObjectKey{Namespace: pool.Namespace, Name: pool.Spec.Cluster}, o.Cluster)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, &stop{v1alpha1.ReasonClusterNotFound, fmt.Sprintf("spec.cluster: there is no StorageCluster %q in namespace %s", pool.Spec.Cluster, pool.Namespace), lookAgain}
+	case err != nil:
+		return nil, fmt.Errorf("read the StorageCluster: %w", err)
+	case o.Cluster.Status.FSID == "" || o.Cluster.Status.OSDs.Ready == 0:
+		return nil, &stop{v1alpha1.ReasonClusterNotReady, fmt.Sprintf("StorageCluster %s has no OSD yet", pool.Spec.Cluster), lookAgain}
+	}
+	if err := r.observeKubernetes(ctx, o); err != nil {
+		return nil, err
+	}
+	return o, r.observeCeph(ctx, o)
+}
+
+func (r *Reconciler) observeKubernetes(ctx context.Context, o *Observed) error {
+	var pools v1alpha1.BlockPoolList
+	if err := r.Client.List(ctx, &pools, client.InNamespace(o.Pool.Namespace)); err != nil {
+		return fmt.Errorf("list BlockPools: %w", err)
+	}
+	for _, pool := range pools.Items {
+		if pool.Spec.Cluster == o.Pool.Spec.Cluster {
+			o.Siblings = append(o.Siblings, pool)
+		}
+	}
+	var nodes corev1.NodeList
+	if err := r.Client.List(ctx, &nodes); err != nil {
+		return fmt.Errorf("list nodes: %w", err)
+	}
+	o.Nodes = nodes.Items
+	if name := storageClassName(o.Pool); name != "" {
+		var class storagev1.StorageClass
+		switch err := r.Client.Get(ctx, client.ObjectKey{Name: name}, &class); {
+		case err == nil:
+			o.StorageClass = &class
+		case !apierrors.IsNotFound(err):
+			return fmt.Errorf("read StorageClass %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (r *Reconciler) observeCeph(ctx context.Context, o *Observed) (err error) {
+	if o.Cred, err = cluster.Credentials(ctx, r.Client, o.Cluster); err != nil {
+		return err
+	}
+	if o.Conn, err = r.Connections.Get(o.Cluster, o.Cred); err != nil {
+		return &stop{v1alpha1.ReasonCephUnreachable, err.Error(), lookAgainSoon}
+	}
+	ctx, cancel := context.WithTimeout(ctx, connection.Timeout)
+	defer cancel()
+	if o.InCeph, err = find(ctx, o.Conn, o.Pool.Name); err != nil {
+		r.Connections.Failed(o.Cluster, err)
+	}
+	return err
+}
+
+func find(ctx context.Context, conn ceph.Conn, name string) (*ceph.Pool, error) {
+	pools, err := conn.Pools(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range pools {
+		if pools[i].Spec.Name == name {
+			return &pools[i], nil
+		}
+	}
+	return nil, nil
+}
+
+// SetupWithManager registers the reconciler and what wakes it.
+func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
+	every := handler.EnqueueRequestsFromMapFunc(r.everyPool)
+	return ctrl.NewControllerManagedBy(mgr).
+		For(&v1alpha1.BlockPool{}).
+		Watches(&v1alpha1.StorageCluster{}, every, clusterChanges).
+		Watches(&corev1.Node{}, every, nodeSet).
+		Complete(reconcile.AsReconciler(r.Client, r))
+}
+
+func (r *Reconciler) everyPool(ctx context.Context, _ client.Object) (requests []reconcile.Request) {
+	var pools v1alpha1.BlockPoolList
+	if err := r.Client.List(ctx, &pools); err != nil {
+		return nil
+	}
+	for i := range pools.Items {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&pools.Items[i])})
+	}
+	return requests
+}

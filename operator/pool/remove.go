@@ -1,0 +1,85 @@
+package pool
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/daemon/ceph"
+	"github.com/cairn-storage/cairn/operator/connection"
+	"github.com/cairn-storage/cairn/operator/kube"
+)
+
+// remove deletes a pool that holds no image, and its StorageClass. A pool that
+// holds some stays, and says so.
+func (r *Reconciler) remove(ctx context.Context, pool *v1alpha1.BlockPool) (ctrl.Result, error) {
+	var owner v1alpha1.StorageCluster
+	err := r.Live.Get(ctx, client.ObjectKey{Namespace: pool.Namespace, Name: pool.Spec.Cluster}, &owner)
+	switch {
+	case apierrors.IsNotFound(err):
+		return ctrl.Result{}, r.letGo(ctx, pool) // a pool of no cluster holds nothing that Cairn could reach
+	case err != nil:
+		return ctrl.Result{}, fmt.Errorf("read the StorageCluster: %w", err)
+	case owner.Status.FSID == "":
+		return ctrl.Result{}, r.letGo(ctx, pool)
+	}
+	o := &Observed{Pool: pool, Cluster: &owner}
+	if err := r.observeCeph(ctx, o); err != nil {
+		return r.refuse(ctx, pool, v1alpha1.ReasonCephUnreachable, fmt.Sprintf("not deleted yet: %v", err), lookAgainSoon)
+	}
+	if o.InCeph == nil {
+		return ctrl.Result{}, r.letGo(ctx, pool)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*connection.Timeout)
+	defer cancel()
+	images, err := o.Conn.CountImages(ctx, pool.Name)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if images > 0 {
+		return r.refuse(ctx, pool, v1alpha1.ReasonInUse, fmt.Sprintf(
+			"not deleted, because the pool holds %d volumes. Delete their claims first: 'kubectl get pv' shows those of StorageClass %s", images, storageClassName(pool)), lookAgain)
+	}
+	if err := o.Conn.RemovePool(ctx, pool.Name); err != nil && !ceph.Is(err, ceph.NotFound) {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{}, r.letGo(ctx, pool)
+}
+
+func (r *Reconciler) refuse(ctx context.Context, pool *v1alpha1.BlockPool, reason, message string, again time.Duration) (ctrl.Result, error) {
+	status := *pool.Status.DeepCopy()
+	meta.SetStatusCondition(&status.Conditions, metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse,
+		Reason: reason, Message: message, ObservedGeneration: pool.Generation})
+	return ctrl.Result{RequeueAfter: again}, r.writeStatus(ctx, pool, status)
+}
+
+// letGo deletes the StorageClass, if it is the pool's own, and the finalizer.
+func (r *Reconciler) letGo(ctx context.Context, pool *v1alpha1.BlockPool) error {
+	if name := storageClassName(pool); name != "" {
+		var class storagev1.StorageClass
+		err := r.Live.Get(ctx, client.ObjectKey{Name: name}, &class)
+		if client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("read StorageClass %s: %w", name, err)
+		}
+		if err == nil && class.Labels[labelPool] == pool.Namespace+"."+pool.Name {
+			if err := client.IgnoreNotFound(r.Client.Delete(ctx, &class, client.Preconditions{UID: &class.UID})); err != nil {
+				return fmt.Errorf("delete StorageClass %s: %w", name, err)
+			}
+		}
+	}
+	if controllerutil.RemoveFinalizer(pool, kube.Finalizer) {
+		if err := r.Client.Update(ctx, pool); err != nil {
+			return fmt.Errorf("let go of the BlockPool: %w", err)
+		}
+	}
+	return nil
+}
