@@ -118,16 +118,29 @@ func alive(name string) bool {
 
 // ours tells a process of the lab from one that got a recycled pid.
 func ours(pid int) bool {
-	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-	if err != nil {
-		return false
-	}
-	for _, entry := range bytes.Split(environ, []byte{0}) {
-		if string(entry) == marker {
-			return true
+	for range 20 {
+		environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		if err != nil || ended(pid) {
+			return false
 		}
+		for _, entry := range bytes.Split(environ, []byte{0}) {
+			if string(entry) == marker {
+				return true
+			}
+		}
+		if len(environ) > 0 {
+			return false
+		}
+		// In the middle of exec a process has no environment.
+		time.Sleep(5 * time.Millisecond)
 	}
 	return false
+}
+
+// ended tells whether a process is gone, or only waits to be collected.
+func ended(pid int) bool {
+	fields := statFields(pid)
+	return len(fields) == 0 || fields[0] == "Z"
 }
 
 // permanent is an error that waiting does not mend.

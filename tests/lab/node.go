@@ -130,7 +130,7 @@ func (n *Node) start(ctx context.Context, fresh bool) error {
 		if !alive(n.Name) {
 			return permanent{fmt.Errorf("its init ended: see %s", filepath.Join(logDir(), n.Name+".log"))}
 		}
-		_, err := n.Exec(ctx, "test", "-e", "/run/lab-containerd-ready")
+		_, err := n.booted()
 		return err
 	}); err != nil {
 		return err
@@ -204,12 +204,7 @@ func (n *Node) initPid() (int, bool) {
 }
 
 func parentOf(pid int) int {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	// The command in parentheses may hold anything, a parenthesis too.
-	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+	fields := statFields(pid)
 	if len(fields) < 2 {
 		return 0
 	}
@@ -217,12 +212,35 @@ func parentOf(pid int) int {
 	return parent
 }
 
+// statFields are what /proc says of a process from its state on.
+func statFields(pid int) []string {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil
+	}
+	// The command in parentheses may hold anything, a parenthesis too.
+	return strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+}
+
+// booted is the node's process 1, once the node has its own view of the machine
+// and its containerd serves: before, a command inside would act on the host.
+func (n *Node) booted() (int, error) {
+	pid, ok := n.initPid()
+	if !ok {
+		return 0, fmt.Errorf("%s is not running", n.Name)
+	}
+	if _, err := os.Stat(fmt.Sprintf("/proc/%d/root/run/lab-containerd-ready", pid)); err != nil {
+		return 0, fmt.Errorf("%s is still booting", n.Name)
+	}
+	return pid, nil
+}
+
 // Command is a command inside the node, in all of its namespaces and in its
 // cgroup, so that it shares the node's fate.
 func (n *Node) Command(ctx context.Context, args ...string) (*exec.Cmd, error) {
-	pid, ok := n.initPid()
-	if !ok {
-		return nil, fmt.Errorf("%s is not running", n.Name)
+	pid, err := n.booted()
+	if err != nil {
+		return nil, err
 	}
 	if frozen(n.Name) {
 		return nil, fmt.Errorf("%s is frozen", n.Name)
