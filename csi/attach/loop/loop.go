@@ -1,0 +1,238 @@
+// Package loop binds files to loop devices with direct I/O.
+package loop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cairn-storage/cairn/csi/fault"
+)
+
+// Device is a loop device.
+type Device struct {
+	Path         string
+	Major, Minor uint32
+}
+
+// Backing is what a loop device is bound to: it tells its own from another's
+// even where many nodes share one kernel.
+type Backing struct {
+	Device uint64 `json:"device"` // of the file's filesystem
+	Inode  uint64 `json:"inode"`
+}
+
+const (
+	control   = "/dev/loop-control"
+	major     = 7
+	blockSize = 512
+	// attempts to win a free device against others that look for one.
+	attempts = 100
+)
+
+// Bind binds a file to a free loop device. The name is kept in the device's status.
+func Bind(ctx context.Context, file *os.File, name string, readOnly bool) (Device, error) {
+	for range attempts {
+		if err := ctx.Err(); err != nil {
+			return Device{}, fmt.Errorf("find a free loop device: %w", err)
+		}
+		device, err := free()
+		if err != nil {
+			return Device{}, err
+		}
+		err = configure(device, file, name, readOnly)
+		if err == nil {
+			return device, nil
+		}
+		if !errors.Is(err, unix.EBUSY) {
+			return Device{}, fmt.Errorf("bind %s: %w", device.Path, err)
+		}
+	}
+	return Device{}, fault.Errorf(fault.Unavailable, "no loop device won in %d attempts", attempts)
+}
+
+// free asks the kernel for a device that is free at the moment.
+func free() (Device, error) {
+	ctl, err := os.OpenFile(control, os.O_RDWR, 0)
+	if err != nil {
+		return Device{}, fmt.Errorf("find a free loop device: %w", err)
+	}
+	defer ctl.Close()
+	n, err := unix.IoctlRetInt(int(ctl.Fd()), unix.LOOP_CTL_GET_FREE)
+	if err != nil {
+		return Device{}, fmt.Errorf("find a free loop device: %w", err)
+	}
+	path := "/dev/loop" + strconv.Itoa(n)
+	minor, err := minorOf(n)
+	if err != nil {
+		return Device{}, err
+	}
+	device := Device{Path: path, Major: major, Minor: minor}
+	return device, device.makeNode()
+}
+
+// minorOf asks sysfs for a device's minor number: it differs from N where
+// devices have partitions.
+func minorOf(n int) (uint32, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/sys/block/loop%d/dev", n))
+	if errors.Is(err, os.ErrNotExist) {
+		return uint32(n), nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look at loop device %d: %w", n, err)
+	}
+	var maj, minor uint32
+	if _, err := fmt.Sscanf(string(raw), "%d:%d", &maj, &minor); err != nil || maj != major {
+		return 0, fmt.Errorf("look at loop device %d: %q is not its number", n, raw)
+	}
+	return minor, nil
+}
+
+// makeNode makes the device's node where /dev does not follow the kernel, and
+// makes it anew where it is another device's.
+func (d Device) makeNode() error {
+	want := unix.Mkdev(d.Major, d.Minor)
+	var st unix.Stat_t
+	err := unix.Stat(d.Path, &st)
+	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && st.Rdev == want {
+		return nil
+	}
+	if err == nil {
+		return fmt.Errorf("%s is in the way: it is not the device %d:%d", d.Path, d.Major, d.Minor)
+	}
+	if err := unix.Mknod(d.Path, unix.S_IFBLK|0o660, int(want)); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("make the device node %s: %w", d.Path, err)
+	}
+	return nil
+}
+
+func configure(device Device, file *os.File, name string, readOnly bool) error {
+	mode := os.O_RDWR
+	config := unix.LoopConfig{Fd: uint32(file.Fd()), Size: blockSize}
+	config.Info.Flags = unix.LO_FLAGS_DIRECT_IO
+	copy(config.Info.File_name[:unix.LO_NAME_SIZE-1], name)
+	if readOnly {
+		mode, config.Info.Flags = os.O_RDONLY, config.Info.Flags|unix.LO_FLAGS_READ_ONLY
+	}
+	node, err := os.OpenFile(device.Path, mode, 0)
+	if err != nil {
+		return err
+	}
+	defer node.Close()
+	return unix.IoctlLoopConfigure(int(node.Fd()), &config)
+}
+
+// BackingOf returns what identifies an open file as a loop device's backing.
+func BackingOf(file *os.File) (Backing, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
+		return Backing{}, fmt.Errorf("look at %s: %w", file.Name(), err)
+	}
+	return Backing{Device: st.Dev, Inode: st.Ino}, nil
+}
+
+// BoundTo reports whether a device is bound to a backing.
+func BoundTo(path string, backing Backing) (bool, error) {
+	node, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENXIO) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at %s: %w", path, err)
+	}
+	defer node.Close()
+	info, err := unix.IoctlLoopGetStatus64(int(node.Fd()))
+	if errors.Is(err, unix.ENXIO) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at %s: %w", path, err)
+	}
+	return info.Device == encodeDev(backing.Device) && info.Inode == backing.Inode, nil
+}
+
+// encodeDev is a device number as the loop driver reports it: in the kernel's
+// encoding of old, which agrees with stat's for minors below 256 and above.
+func encodeDev(dev uint64) uint64 {
+	maj, minor := uint64(unix.Major(dev)), uint64(unix.Minor(dev))
+	return minor&0xff | maj<<8 | (minor&^0xff)<<12
+}
+
+// ErrHeld is in the chain when a device is mounted: it stays as it is.
+var ErrHeld = errors.New("still mounted or held")
+
+// Release unbinds a device that is bound to a backing. Busy while it is mounted
+// or open.
+func Release(path string, backing Backing) error {
+	if bound, err := BoundTo(path, backing); err != nil || !bound {
+		return err
+	}
+	node, err := os.OpenFile(path, os.O_RDONLY|unix.O_EXCL, 0)
+	if errors.Is(err, unix.EBUSY) {
+		return fault.Errorf(fault.Refused, "%s: %w", filepath.Base(path), ErrHeld)
+	}
+	if err != nil {
+		return fmt.Errorf("release %s: %w", path, err)
+	}
+	err = unix.IoctlSetInt(int(node.Fd()), unix.LOOP_CLR_FD, 0)
+	if err := errors.Join(err, node.Close()); err != nil && !errors.Is(err, unix.ENXIO) {
+		return fmt.Errorf("release %s: %w", path, err)
+	}
+	// The kernel defers it to the last close where somebody has the device open.
+	if bound, err := BoundTo(path, backing); err != nil || bound {
+		return errors.Join(err, fault.Errorf(fault.Refused, "%s is still open", filepath.Base(path)))
+	}
+	return nil
+}
+
+// Abandon unbinds a device whose backing is dead, as soon as it is not used.
+func Abandon(path string, backing Backing) error {
+	bound, err := BoundTo(path, backing)
+	if err != nil || !bound {
+		return err
+	}
+	node, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("abandon %s: %w", path, err)
+	}
+	defer node.Close()
+	if err := unix.IoctlSetInt(int(node.Fd()), unix.LOOP_CLR_FD, 0); err != nil && !errors.Is(err, unix.ENXIO) {
+		return fmt.Errorf("abandon %s: %w", path, err)
+	}
+	return nil
+}
+
+const setCapacity = 0x4c07 // LOOP_SET_CAPACITY (linux/loop.h)
+
+// Refresh makes a device as large as its file now is.
+func Refresh(path string) error {
+	node, err := os.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return fmt.Errorf("resize %s: %w", path, err)
+	}
+	defer node.Close()
+	if err := unix.IoctlSetInt(int(node.Fd()), setCapacity, 0); err != nil {
+		return fmt.Errorf("resize %s: %w", path, err)
+	}
+	return nil
+}
+
+// Size returns a block device's size in bytes.
+func Size(path string) (int64, error) {
+	node, err := os.Open(path)
+	if err != nil {
+		return 0, fmt.Errorf("size of %s: %w", path, err)
+	}
+	defer node.Close()
+	var size uint64
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, node.Fd(), unix.BLKGETSIZE64, uintptr(unsafe.Pointer(&size))); errno != 0 {
+		return 0, fmt.Errorf("size of %s: %w", path, errno)
+	}
+	return int64(size), nil
+}

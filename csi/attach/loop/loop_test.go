@@ -1,0 +1,75 @@
+package loop
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestLifeOfADevice(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("loop devices need root")
+	}
+	if _, err := os.Stat(control); err != nil {
+		t.Skip("the kernel has no loop devices: " + err.Error())
+	}
+	file, err := os.Create(filepath.Join(t.TempDir(), "backing"))
+	require.NoError(t, err)
+	defer file.Close()
+	require.NoError(t, file.Truncate(1<<20))
+	backing, err := BackingOf(file)
+	require.NoError(t, err)
+
+	device, err := Bind(t.Context(), file, "cairn-test", false)
+	require.NoError(t, err)
+	defer func() { _ = Abandon(device.Path, backing) }()
+	bound, err := BoundTo(device.Path, backing)
+	require.NoError(t, err)
+	require.True(t, bound)
+	other, err := BoundTo(device.Path, Backing{Device: backing.Device, Inode: backing.Inode + 1})
+	require.NoError(t, err)
+	require.False(t, other)
+
+	require.NoError(t, file.Truncate(3<<20))
+	require.NoError(t, Refresh(device.Path))
+	size, err := Size(device.Path)
+	require.NoError(t, err)
+	require.Equal(t, int64(3<<20), size)
+
+	require.NoError(t, Release(device.Path, Backing{}), "another's device is left alone")
+	bound, err = BoundTo(device.Path, backing)
+	require.NoError(t, err)
+	require.True(t, bound)
+	require.NoError(t, Release(device.Path, backing))
+	bound, err = BoundTo(device.Path, backing)
+	require.NoError(t, err)
+	require.False(t, bound)
+	require.NoError(t, Release(device.Path, backing), "once more")
+}
+
+func TestAnOpenDeviceIsNotReleased(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("loop devices need root")
+	}
+	if _, err := os.Stat(control); err != nil {
+		t.Skip("the kernel has no loop devices: " + err.Error())
+	}
+	file, err := os.Create(filepath.Join(t.TempDir(), "backing"))
+	require.NoError(t, err)
+	defer file.Close()
+	require.NoError(t, file.Truncate(1<<20))
+	backing, err := BackingOf(file)
+	require.NoError(t, err)
+	device, err := Bind(t.Context(), file, "cairn-test", true)
+	require.NoError(t, err)
+	open, err := os.Open(device.Path)
+	require.NoError(t, err)
+	require.Error(t, Release(device.Path, backing))
+	require.NoError(t, open.Close())
+	require.NoError(t, Release(device.Path, backing))
+	bound, err := BoundTo(device.Path, backing)
+	require.NoError(t, err)
+	require.False(t, bound)
+}
