@@ -39,6 +39,7 @@ const (
 	ReasonClusterNotFound  = "ClusterNotFound"
 	ReasonClusterNotReady  = "ClusterNotReady"
 	ReasonNameTaken        = "NameTaken"
+	ReasonWrongNamespace   = "WrongNamespace"
 	ReasonTooFewDomains    = "TooFewFailureDomains"
 )
 

@@ -144,17 +144,17 @@ type StorageSpec struct {
 	// DeviceClass of OSDs that set none of their own; empty lets Ceph tell ssd from hdd.
 	// +optional
 	DeviceClass DeviceClass `json:"deviceClass,omitempty"`
-	// Nodes whose devices are used, each once.
+	// Nodes whose devices are used, each once. For more than 256 nodes use nodeSelector and filter.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
-	// +kubebuilder:validation:MaxItems=1000
+	// +kubebuilder:validation:MaxItems=256
 	Nodes []StorageNode `json:"nodes,omitempty"`
 }
 
 // DeviceClass is a CRUSH device class.
 // +kubebuilder:validation:MaxLength=32
-// +kubebuilder:validation:XValidation:rule="self.matches('^([a-z][a-z0-9_-]*)?$')",message="deviceClass: lower-case letters, digits, - and _, such as ssd, hdd or nvme"
+// +kubebuilder:validation:Pattern=`^([a-z][a-z0-9_-]*)?$`
 type DeviceClass string
 
 // StorageNode is one node and what of it is used.
@@ -167,7 +167,7 @@ type StorageNode struct {
 	// +optional
 	// +listType=map
 	// +listMapKey=name
-	// +kubebuilder:validation:MaxItems=128
+	// +kubebuilder:validation:MaxItems=48
 	Devices []StorageDevice `json:"devices,omitempty"`
 	// Filter selects devices in place of spec.storage.filter.
 	// +optional
@@ -181,8 +181,8 @@ type StorageNode struct {
 type StorageDevice struct {
 	// Name below /dev/disk/by-id as NodeStorage shows it, or a full path below /dev/disk.
 	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="!self.matches('^/?(dev/)?(sd[a-z]+|vd[a-z]+|xvd[a-z]+|hd[a-z]+|nvme[0-9]+n[0-9]+|loop[0-9]+|dm-[0-9]+|md[0-9]+)$')",message="spec.storage.nodes.devices.name: kernel names such as /dev/sdb change between boots; use the name below /dev/disk/by-id that 'kubectl get nodestorage -o yaml' shows"
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^(/dev/)?(x?[hsv]d[a-z]+|nvme.*n.|(loop|dm-|md)[0-9]+)$')",message="spec.storage.nodes.devices.name: kernel names such as /dev/sdb change between boots; use the name below /dev/disk/by-id that 'kubectl get nodestorage -o yaml' shows"
 	// +kubebuilder:validation:XValidation:rule="self.matches('^(/dev/disk/by-[a-z]+/)?[A-Za-z0-9+_.:@=-]+$')",message="spec.storage.nodes.devices.name: must be a name below /dev/disk/by-id, or a path such as /dev/disk/by-path/pci-0000:00:1f.2-ata-1"
 	Name string `json:"name"`
 	// DeviceClass in place of the node's.
@@ -192,7 +192,6 @@ type StorageDevice struct {
 
 // DeviceFilter selects devices. All that is set must match.
 // +kubebuilder:validation:XValidation:rule="has(self.idPattern) || has(self.minSize) || has(self.maxSize) || has(self.rotational)",message="filter: set at least one of idPattern, minSize, maxSize and rotational: an empty filter would take every device"
-// +kubebuilder:validation:XValidation:rule="!has(self.minSize) || !has(self.maxSize) || quantity(string(self.minSize)).compareTo(quantity(string(self.maxSize))) <= 0",message="filter.minSize: must not be larger than filter.maxSize"
 type DeviceFilter struct {
 	// IDPattern is a regular expression that a device's stable name must match as a whole.
 	// +optional

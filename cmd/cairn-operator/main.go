@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -62,7 +63,7 @@ func run(o options) error {
 	for _, reconciler := range []interface {
 		SetupWithManager(ctrl.Manager) error
 	}{
-		&cluster.Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections, Image: o.image, Events: mgr.GetEventRecorder("cairn-operator")},
+		&cluster.Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections, Image: o.image, Namespace: o.namespace, Events: mgr.GetEventRecorder("cairn-operator")},
 		&pool.Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections},
 		&csidriver.Reconciler{Client: mgr.GetClient(), Namespace: o.namespace, Image: o.image},
 	} {
@@ -85,7 +86,7 @@ func newManager(o options) (manager.Manager, error) {
 		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: o.metrics}, HealthProbeBindAddress: o.health,
 		LeaderElection: o.leaderElection, LeaderElectionID: "cairn-operator", LeaderElectionNamespace: o.namespace,
 		LeaderElectionReleaseOnCancel: true,
-		Cache:                         cache.Options{ByObject: ours()},
+		Cache:                         cache.Options{ByObject: ours(o.namespace)},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the manager: %w", err)
@@ -98,12 +99,16 @@ func newManager(o options) (manager.Manager, error) {
 	return mgr, nil
 }
 
-// ours keeps the cache to what Cairn made: a cluster has many Secrets and Pods
-// that are none of its business.
-func ours() map[client.Object]cache.ByObject {
-	made := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{kube.LabelManagedBy: kube.Manager})}
+// ours keeps the cache to what Cairn made, where it makes it: a cluster has many
+// Secrets and Pods that are none of its business.
+func ours(namespace string) map[client.Object]cache.ByObject {
+	made := cache.ByObject{
+		Namespaces: map[string]cache.Config{namespace: {}},
+		Label:      labels.SelectorFromSet(labels.Set{kube.LabelManagedBy: kube.Manager}),
+	}
 	return map[client.Object]cache.ByObject{
 		&corev1.Secret{}: made, &corev1.ConfigMap{}: made, &corev1.Service{}: made, &corev1.Pod{}: made,
+		&rbacv1.Role{}: made, &rbacv1.RoleBinding{}: made,
 		&appsv1.Deployment{}: made, &appsv1.DaemonSet{}: made,
 	}
 }

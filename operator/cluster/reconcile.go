@@ -11,6 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -40,6 +41,8 @@ type Reconciler struct {
 	Live   client.Reader
 	// Connections to the clusters.
 	Connections *connection.Manager
+	// Namespace of the operator: the only one in which it runs clusters.
+	Namespace string
 	// Image is Cairn's own, for what prepares devices.
 	Image string
 	// Events tell a person what was done.
@@ -57,6 +60,10 @@ func (r *Reconciler) now() time.Time {
 
 // Reconcile takes one look at a cluster and does what can be done now.
 func (r *Reconciler) Reconcile(ctx context.Context, cluster *v1alpha1.StorageCluster) (ctrl.Result, error) {
+	if cluster.Namespace != r.Namespace {
+		return ctrl.Result{}, r.refuse(ctx, cluster, v1alpha1.ReasonWrongNamespace, fmt.Sprintf(
+			"Cairn runs clusters in its own namespace only. Make the StorageCluster in namespace %s", r.Namespace))
+	}
 	if cluster.DeletionTimestamp != nil {
 		return r.remove(ctx, cluster)
 	}
@@ -80,6 +87,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, cluster *v1alpha1.StorageClu
 		return ctrl.Result{}, err
 	}
 	return ctrl.Result{RequeueAfter: next(worked, cluster, steps)}, nil
+}
+
+// refuse says why nothing is done.
+func (r *Reconciler) refuse(ctx context.Context, cluster *v1alpha1.StorageCluster, reason, message string) error {
+	status := *cluster.Status.DeepCopy()
+	c := condition(v1alpha1.ConditionReady, false, reason, message)
+	c.ObservedGeneration = cluster.Generation
+	meta.SetStatusCondition(&status.Conditions, c)
+	return r.writeStatus(ctx, cluster, status)
 }
 
 func next(worked bool, cluster *v1alpha1.StorageCluster, steps []Step) time.Duration {

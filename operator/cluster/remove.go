@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -28,10 +27,8 @@ func (r *Reconciler) remove(ctx context.Context, cluster *v1alpha1.StorageCluste
 		}
 	}
 	if len(using) > 0 {
-		status := *cluster.Status.DeepCopy()
-		meta.SetStatusCondition(&status.Conditions, condition(v1alpha1.ConditionReady, false, v1alpha1.ReasonInUse,
-			fmt.Sprintf("not deleted, because these BlockPools use it: %s. Delete them first", strings.Join(using, ", "))))
-		return ctrl.Result{RequeueAfter: lookAgain}, r.writeStatus(ctx, cluster, status)
+		return ctrl.Result{RequeueAfter: lookAgain}, r.refuse(ctx, cluster, v1alpha1.ReasonInUse,
+			fmt.Sprintf("not deleted, because these BlockPools use it: %s. Delete them first", strings.Join(using, ", ")))
 	}
 	r.Connections.Forget(client.ObjectKeyFromObject(cluster))
 	if controllerutil.RemoveFinalizer(cluster, kube.Finalizer) {

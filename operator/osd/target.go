@@ -140,9 +140,9 @@ func (s selection) byName(fsid string, devices []v1alpha1.Device) (targets []Tar
 // byFilter takes the devices that a filter matches. Those that are refused are
 // passed over in silence: a filter is a wish, not a list.
 func (s selection) byFilter(fsid string, devices []v1alpha1.Device) (targets []Target, problems []Problem) {
-	pattern, err := regexp.Compile("^(?:" + s.filter.IDPattern + ")$")
-	if err != nil {
-		return nil, []Problem{{v1alpha1.ReasonBadFilter, fmt.Sprintf("filter.idPattern %q for node %s is not a regular expression: %v", s.filter.IDPattern, s.node, err)}}
+	pattern, problem := checked(s.filter, s.node)
+	if problem != nil {
+		return nil, []Problem{*problem}
 	}
 	for _, device := range devices {
 		if device.ID != "" && matches(s.filter, pattern, device) && (device.Usable || ours(device, fsid)) {
@@ -150,6 +150,18 @@ func (s selection) byFilter(fsid string, devices []v1alpha1.Device) (targets []T
 		}
 	}
 	return targets, nil
+}
+
+// checked compiles a filter's pattern and refuses what could match nothing.
+func checked(filter *v1alpha1.DeviceFilter, node string) (*regexp.Regexp, *Problem) {
+	pattern, err := regexp.Compile("^(?:" + filter.IDPattern + ")$")
+	if err != nil {
+		return nil, &Problem{v1alpha1.ReasonBadFilter, fmt.Sprintf("filter.idPattern %q for node %s is not a regular expression: %v", filter.IDPattern, node, err)}
+	}
+	if filter.MinSize != nil && filter.MaxSize != nil && filter.MinSize.Cmp(*filter.MaxSize) > 0 {
+		return nil, &Problem{v1alpha1.ReasonBadFilter, fmt.Sprintf("filter.minSize %s for node %s is larger than filter.maxSize %s: no device can match", filter.MinSize, node, filter.MaxSize)}
+	}
+	return pattern, nil
 }
 
 func matches(filter *v1alpha1.DeviceFilter, pattern *regexp.Regexp, device v1alpha1.Device) bool {
