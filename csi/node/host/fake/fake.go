@@ -1,0 +1,142 @@
+// Package fake is a host for tests, on mount-utils' fake mounter.
+package fake
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+
+	mount "k8s.io/mount-utils"
+
+	"github.com/cairn-storage/cairn/csi/node/host"
+)
+
+// Host keeps mounts in memory. Devices are known by their paths.
+type Host struct {
+	*mount.FakeMounter
+	// Devices has the numbers of device nodes.
+	Devices func(path string) *host.Number
+
+	mu    sync.Mutex
+	fail  func(call string) error
+	Grown []string
+	Sizes func(path string) int64
+}
+
+// New returns a host without mounts.
+func New(devices func(path string) *host.Number) *Host {
+	return &Host{FakeMounter: mount.NewFakeMounter(nil), Devices: devices}
+}
+
+// FailWith makes each call ask f first.
+func (h *Host) FailWith(f func(call string) error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fail = f
+}
+
+func (h *Host) enter(call string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.fail == nil {
+		return nil
+	}
+	return h.fail(call)
+}
+
+// CanFormat everything but btrfs.
+func (h *Host) CanFormat(filesystem string) bool { return filesystem != "btrfs" }
+
+// Mount notes a mount.
+func (h *Host) Mount(_ context.Context, device, path, filesystem string, options []string) error {
+	if err := h.enter("Mount"); err != nil {
+		return err
+	}
+	return h.FakeMounter.Mount(device, path, filesystem, options)
+}
+
+// Bind notes a mount of what is mounted at the source.
+func (h *Host) Bind(_ context.Context, source, path string, readOnly bool) error {
+	if err := h.enter("Bind"); err != nil {
+		return err
+	}
+	options := []string{"bind"}
+	if readOnly {
+		options = append(options, "ro")
+	}
+	return h.FakeMounter.Mount(source, path, "", options)
+}
+
+// Unmount takes the mounts of a path off.
+func (h *Host) Unmount(_ context.Context, path string) error {
+	if err := h.enter("Unmount"); err != nil {
+		return err
+	}
+	return h.FakeMounter.Unmount(path)
+}
+
+func (h *Host) find(path string) *mount.MountPoint {
+	points, _ := h.FakeMounter.List()
+	for _, p := range slices.Backward(points) {
+		if p.Path == path {
+			return &p
+		}
+	}
+	return nil
+}
+
+// MountAt finds the mount of a path.
+func (h *Host) MountAt(path string) (*host.Mount, error) {
+	if err := h.enter("MountAt"); err != nil {
+		return nil, err
+	}
+	p := h.find(path)
+	if p == nil {
+		return nil, nil
+	}
+	m := &host.Mount{Filesystem: p.Type, ReadOnly: slices.Contains(p.Opts, "ro")}
+	if n := h.Devices(p.Device); n != nil {
+		m.Device = *n
+	}
+	return m, nil
+}
+
+// DeviceAt knows the devices, also where one is bound to another path.
+func (h *Host) DeviceAt(path string) (*host.Number, error) {
+	if n := h.Devices(path); n != nil {
+		return n, nil
+	}
+	if p := h.find(path); p != nil && p.Type == "" {
+		return h.Devices(p.Device), nil
+	}
+	return nil, nil
+}
+
+// Grow notes the path.
+func (h *Host) Grow(_ context.Context, _, path string) error {
+	if err := h.enter("Grow"); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.Grown = append(h.Grown, path)
+	return nil
+}
+
+// Usage is always the same.
+func (h *Host) Usage(path string) (host.Usage, error) {
+	if _, err := os.Stat(path); err != nil {
+		return host.Usage{}, fmt.Errorf("statfs: %w", err)
+	}
+	return host.Usage{Bytes: 100, BytesFree: 60, BytesAvailable: 50, Inodes: 10, InodesFree: 9, InodesAvailable: 9}, nil
+}
+
+// DeviceSize asks what the test set, else 1 GiB.
+func (h *Host) DeviceSize(path string) (int64, error) {
+	if h.Sizes != nil {
+		return h.Sizes(path), nil
+	}
+	return 1 << 30, nil
+}

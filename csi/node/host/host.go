@@ -1,0 +1,224 @@
+// Package host is what staging touches of the node's kernel: mounts, filesystems
+// and device nodes.
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	mount "k8s.io/mount-utils"
+	utilexec "k8s.io/utils/exec"
+
+	"github.com/cairn-storage/cairn/csi/attach/loop"
+	"github.com/cairn-storage/cairn/csi/fault"
+)
+
+// Number is a device's number.
+type Number struct{ Major, Minor uint32 }
+
+func (n Number) String() string { return fmt.Sprintf("%d:%d", n.Major, n.Minor) }
+
+// Mount is what is mounted at a path.
+type Mount struct {
+	// Device whose filesystem it is.
+	Device     Number
+	Filesystem string
+	ReadOnly   bool
+	source     string
+}
+
+// Usage is how full a filesystem is.
+type Usage struct {
+	Bytes, BytesFree, BytesAvailable    int64
+	Inodes, InodesFree, InodesAvailable int64
+}
+
+// Host is the kernel's side of staging.
+type Host interface {
+	// CanFormat reports whether a filesystem can be made here.
+	CanFormat(filesystem string) bool
+	// Mount mounts a device's filesystem, which it makes on an empty device.
+	Mount(ctx context.Context, device, path, filesystem string, options []string) error
+	// Bind mounts a path at another.
+	Bind(ctx context.Context, source, path string, readOnly bool) error
+	// Unmount takes off what is mounted at a path, all layers of it; none is fine.
+	Unmount(ctx context.Context, path string) error
+	// MountAt returns what is mounted at a path, nil when nothing is.
+	MountAt(path string) (*Mount, error)
+	// DeviceAt returns the number of the device node at a path, nil when none is there.
+	DeviceAt(path string) (*Number, error)
+	// Grow makes the filesystem that is mounted at a path fill its device.
+	Grow(ctx context.Context, device, path string) error
+	// Usage of the filesystem at a path.
+	Usage(path string) (Usage, error)
+	// DeviceSize returns a device's bytes.
+	DeviceSize(path string) (int64, error)
+}
+
+// Linux is the real host.
+type Linux struct {
+	mounter mount.SafeFormatAndMount
+	exec    utilexec.Interface
+}
+
+// NewLinux returns the real host.
+func NewLinux() *Linux {
+	exec := utilexec.New()
+	return &Linux{mounter: mount.SafeFormatAndMount{Interface: mount.New(""), Exec: exec}, exec: exec}
+}
+
+// formatOptions make filesystems without writing to or trimming the whole
+// device, which is empty: an image reads as zeroes where nothing was written.
+var formatOptions = map[string][]string{
+	"ext4":  {"-E", "nodiscard,assume_storage_prezeroed=1"},
+	"xfs":   {"-K"},
+	"btrfs": {"-K"},
+}
+
+// mountOptions that each filesystem always gets. An xfs of a snapshot or a clone
+// has the UUID of its origin, which may be mounted beside it.
+var mountOptions = map[string][]string{"xfs": {"nouuid"}}
+
+// CanFormat looks for the filesystem's own tool.
+func (l *Linux) CanFormat(filesystem string) bool {
+	_, err := l.exec.LookPath("mkfs." + filesystem)
+	return err == nil
+}
+
+// Mount mounts a device's filesystem.
+func (l *Linux) Mount(_ context.Context, device, path, filesystem string, options []string) error {
+	options = append(append([]string{}, options...), mountOptions[filesystem]...)
+	err := l.mounter.FormatAndMountSensitiveWithFormatOptions(device, path, filesystem, options, nil, formatOptions[filesystem])
+	if err == nil {
+		return nil
+	}
+	var mountErr mount.MountError
+	if errors.As(err, &mountErr) && mountErr.Type == mount.FilesystemMismatch {
+		return fault.Errorf(fault.Refused, "the device does not hold %s: %w", filesystem, err)
+	}
+	return fmt.Errorf("mount %s at %s: %w", device, path, err)
+}
+
+// Bind mounts a path at another.
+func (l *Linux) Bind(_ context.Context, source, path string, readOnly bool) error {
+	options := []string{"bind"}
+	if readOnly {
+		options = append(options, "ro")
+	}
+	if err := l.mounter.Interface.Mount(source, path, "", options); err != nil {
+		return fmt.Errorf("mount %s at %s: %w", source, path, err)
+	}
+	return nil
+}
+
+// layers is the most that is taken off one path.
+const layers = 16
+
+// Unmount takes off what is mounted at a path.
+func (l *Linux) Unmount(ctx context.Context, path string) error {
+	for range layers {
+		m, err := l.MountAt(path)
+		if err != nil || m == nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("unmount %s: %w", path, err)
+		}
+		if err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW); err != nil {
+			return fmt.Errorf("unmount %s: %w", path, err)
+		}
+	}
+	return fmt.Errorf("unmount %s: still mounted after %d times", path, layers)
+}
+
+// MountAt reads the kernel's list of mounts: a stat would go to the device, which
+// may be dead.
+func (l *Linux) MountAt(path string) (*Mount, error) {
+	raw, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("read the mounts: %w", err)
+	}
+	m, err := mountAt(string(raw), path)
+	if err != nil || m == nil || m.Device.Major != 0 || m.Filesystem != "btrfs" {
+		return m, err
+	}
+	// A btrfs has a number of its own; its device stands as the source.
+	number, err := l.DeviceAt(m.source)
+	if number != nil {
+		m.Device = *number
+	}
+	return m, err
+}
+
+// mountAt finds the uppermost mount at a path in /proc/self/mountinfo:
+//
+//	36 35 98:0 /root /mount/point rw,noatime master:1 - ext3 /dev/root rw
+func mountAt(info, path string) (*Mount, error) {
+	var found *Mount
+	for line := range strings.Lines(info) {
+		fields := strings.Fields(line)
+		if len(fields) < 10 || unescape(fields[4]) != path {
+			continue
+		}
+		m := &Mount{ReadOnly: strings.HasPrefix(fields[5]+",", "ro,")}
+		if _, err := fmt.Sscanf(fields[2], "%d:%d", &m.Device.Major, &m.Device.Minor); err != nil {
+			return nil, fmt.Errorf("read the mounts: %q: %w", line, err)
+		}
+		for i, f := range fields {
+			if f == "-" && i+2 < len(fields) {
+				m.Filesystem, m.source = fields[i+1], unescape(fields[i+2])
+			}
+		}
+		found = m
+	}
+	return found, nil
+}
+
+// unescape undoes the octal codes of blanks in mountinfo.
+func unescape(path string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(path)
+}
+
+// DeviceAt returns the number of a device node.
+func (l *Linux) DeviceAt(path string) (*Number, error) {
+	var st unix.Stat_t
+	err := unix.Stat(path, &st)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look at %s: %w", path, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return nil, nil
+	}
+	return &Number{unix.Major(st.Rdev), unix.Minor(st.Rdev)}, nil
+}
+
+// Grow grows a mounted filesystem.
+func (l *Linux) Grow(_ context.Context, device, path string) error {
+	if _, err := mount.NewResizeFs(l.exec).Resize(device, path); err != nil {
+		return fmt.Errorf("grow the filesystem at %s: %w", path, err)
+	}
+	return nil
+}
+
+// Usage asks the filesystem.
+func (l *Linux) Usage(path string) (Usage, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(path, &s); err != nil {
+		return Usage{}, fmt.Errorf("statfs %s: %w", path, err)
+	}
+	return Usage{
+		Bytes: int64(s.Blocks) * s.Bsize, BytesFree: int64(s.Bfree) * s.Bsize, BytesAvailable: int64(s.Bavail) * s.Bsize,
+		Inodes: int64(s.Files), InodesFree: int64(s.Ffree), InodesAvailable: int64(s.Ffree),
+	}, nil
+}
+
+// DeviceSize asks the device.
+func (l *Linux) DeviceSize(path string) (int64, error) { return loop.Size(path) }

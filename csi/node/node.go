@@ -1,0 +1,55 @@
+// Package node is the CSI Node service for block volumes. All that it does is
+// written to the node's journal first, so that it may die between any two steps.
+package node
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/cairn-storage/cairn/csi/attach"
+	"github.com/cairn-storage/cairn/csi/connections"
+	"github.com/cairn-storage/cairn/csi/node/host"
+	"github.com/cairn-storage/cairn/csi/node/journal"
+)
+
+// Server is the Node service.
+type Server struct {
+	csi.UnimplementedNodeServer
+	// ID of this node: its name in Kubernetes.
+	ID string
+	// KubeletDir is kubelet's directory; all paths of requests are below it.
+	KubeletDir string
+	// Method names the way that Attacher attaches.
+	Method      string
+	Attacher    attach.Attacher
+	Host        host.Host
+	Journal     journal.Journal
+	Credentials connections.Source
+}
+
+var capabilities = []csi.NodeServiceCapability_RPC_Type{
+	csi.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME,
+	csi.NodeServiceCapability_RPC_EXPAND_VOLUME,
+	csi.NodeServiceCapability_RPC_GET_VOLUME_STATS,
+	csi.NodeServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
+}
+
+// NodeGetCapabilities lists what the service can do.
+func (s *Server) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
+	resp := &csi.NodeGetCapabilitiesResponse{}
+	for _, c := range capabilities {
+		resp.Capabilities = append(resp.Capabilities, &csi.NodeServiceCapability{
+			Type: &csi.NodeServiceCapability_Rpc{Rpc: &csi.NodeServiceCapability_RPC{Type: c}}})
+	}
+	return resp, nil
+}
+
+// NodeGetInfo says which node this is.
+func (s *Server) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
+	if s.ID == "" {
+		return nil, fmt.Errorf("the node's name is not known")
+	}
+	return &csi.NodeGetInfoResponse{NodeId: s.ID}, nil
+}
