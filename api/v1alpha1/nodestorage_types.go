@@ -99,7 +99,7 @@ type Device struct {
 
 // DeviceOSD is the OSD that a device's label names.
 type DeviceOSD struct {
-	// ID of the OSD.
+	// ID of the OSD; -1 while the OSD is being made.
 	ID int32 `json:"id"`
 	// UUID of the OSD.
 	UUID string `json:"uuid"`

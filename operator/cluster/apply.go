@@ -78,7 +78,7 @@ func (r *Reconciler) osdKey(ctx context.Context, o *Observed, target osd.Target)
 	if err != nil {
 		return "", err
 	}
-	secret := osd.Secret(o.Cluster, target, fresh, -1)
+	secret := osd.Secret(o.Cluster, target, fresh, -1, false)
 	if err := ignoreExists(r.Client.Create(ctx, secret, client.FieldOwner(kube.Manager))); err != nil {
 		return "", err
 	}

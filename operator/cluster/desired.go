@@ -80,7 +80,8 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 			continue
 		}
 		live := o.Deployments[osd.DeploymentName(o.Cluster, known.ID)]
-		d.OSDSecrets = append(d.OSDSecrets, osd.Secret(o.Cluster, target, key, known.ID))
+		formatted := known.Up || known.Weight > 0 || osd.Formatted(o.Secrets[osd.SecretName(o.Cluster, target.UUID)])
+		d.OSDSecrets = append(d.OSDSecrets, osd.Secret(o.Cluster, target, key, known.ID, formatted))
 		d.OSDDeployments = append(d.OSDDeployments, osd.Deployment(o.Cluster, o.Keys.FSID, helperOf(live, helperImage), target, known.ID, node))
 	}
 }

@@ -79,7 +79,7 @@ func (r *Reconciler) attach() *appsv1.DaemonSet {
 func (r *Reconciler) privileged(name, command string) corev1.PodSpec {
 	pod := r.pod(name, command)
 	pod.HostNetwork = true
-	pod.DNSPolicy = corev1.DNSClusterFirstWithHostNet
+	pod.DNSPolicy = corev1.DNSDefault
 	pod.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
 	pod.PriorityClassName = "system-node-critical"
 	pod.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: ptr.To(true)}

@@ -36,9 +36,8 @@ func New(cluster *v1alpha1.StorageCluster, component, instance string) *Pod {
 		HostNetwork:                  cluster.Spec.Network.Provider == "host",
 		Tolerations:                  tolerations(cluster.Spec.Placement.Tolerations),
 		PriorityClassName:            "system-cluster-critical",
-	}
-	if p.spec.HostNetwork {
-		p.spec.DNSPolicy = corev1.DNSClusterFirstWithHostNet
+		// Daemons find each other by address: they need no cluster DNS.
+		DNSPolicy: corev1.DNSDefault,
 	}
 	p.mount("config", "/etc/ceph", corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 		LocalObjectReference: corev1.LocalObjectReference{Name: ConfigName(cluster)},
@@ -135,8 +134,9 @@ func (p *Pod) container(image, name string, command []string, env []corev1.EnvVa
 		Name: name, Image: image, ImagePullPolicy: p.cluster.Spec.Ceph.ImagePullPolicy,
 		Command: command, Env: append(env, podIP), VolumeMounts: p.mounts,
 		// Debian's osd_class_dir is relative to the working directory.
-		WorkingDir:      "/",
-		SecurityContext: p.security(),
+		WorkingDir:               "/",
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+		SecurityContext:          p.security(),
 	}
 }
 

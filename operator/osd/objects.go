@@ -24,13 +24,23 @@ func SecretName(cluster *v1alpha1.StorageCluster, uuid string) string {
 	return fmt.Sprintf("%s-osd-%s", cluster.Name, uuid[:13])
 }
 
+// keyFormatted of an OSD's Secret is "true" once the OSD has been up: from then
+// on its device is only ever activated, never formatted, so that a blank disk
+// that turns up under its name is not taken for it.
+const keyFormatted = "formatted"
+
+// Formatted reports whether an OSD has ever been up.
+func Formatted(secret *corev1.Secret) bool {
+	return secret != nil && string(secret.Data[keyFormatted]) == "true"
+}
+
 // Secret holds an OSD's key, and its keyring once the OSD has an ID. It stays
 // when the cluster is deleted, as its data does.
-func Secret(cluster *v1alpha1.StorageCluster, t Target, key ceph.Key, id int) *corev1.Secret {
+func Secret(cluster *v1alpha1.StorageCluster, t Target, key ceph.Key, id int, formatted bool) *corev1.Secret {
 	secret := &corev1.Secret{
 		ObjectMeta: kube.Kept(cluster, SecretName(cluster, t.UUID), Component, ""),
 		Type:       "cairn.storage/osd",
-		Data:       map[string][]byte{"key": []byte(key.Reveal())},
+		Data:       map[string][]byte{"key": []byte(key.Reveal()), keyFormatted: []byte(strconv.FormatBool(formatted))},
 	}
 	secret.Annotations[kube.AnnotationUUID] = t.UUID
 	secret.Annotations[kube.AnnotationNode] = t.Node
@@ -58,7 +68,9 @@ func Deployment(cluster *v1alpha1.StorageCluster, fsid, helper string, t Target,
 	pod.Annotate(kube.AnnotationNode, t.Node)
 	pod.InitFrom(helper, "install", []string{"cairn-daemon", "install", "/cairn"})
 	pod.Init("prepare", []string{"/cairn/cairn-daemon", "osd", "prepare", "--device", t.Path(), "--id", strconv.Itoa(id),
-		"--uuid", t.UUID, "--fsid", fsid, "--data-dir", data, "--keyring", "/run/keyring/keyring"})
+		"--uuid", t.UUID, "--fsid", fsid, "--data-dir", data, "--keyring", "/run/keyring/keyring", "--activate-only=$(FORMATTED)"},
+		corev1.EnvVar{Name: "FORMATTED", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
+			LocalObjectReference: corev1.LocalObjectReference{Name: SecretName(cluster, t.UUID)}, Key: keyFormatted}}})
 	pod.Run([]string{"ceph-osd", "-f", "-i", strconv.Itoa(id), "--osd-data", data,
 		"--public-addr", "$(POD_IP)", "--cluster-addr", "$(POD_IP)", "--crush-location", Location(node)}, cluster.Spec.Resources.OSD)
 	return pod.Deployment(DeploymentName(cluster, id))

@@ -127,7 +127,7 @@ func (s selection) byName(fsid string, devices []v1alpha1.Device) (targets []Tar
 			continue
 		}
 		device := devices[at]
-		if !device.Usable && !ours(device, fsid) {
+		if !device.Usable && !ours(device, fsid) && !begun(device, UUID(fsid, s.node, want.Name)) {
 			problems = append(problems, Problem{v1alpha1.ReasonDeviceRefused, fmt.Sprintf(
 				"device %q on node %s is refused (%s): %s", want.Name, s.node, device.Reason, device.Message)})
 			continue
@@ -193,6 +193,12 @@ func UUID(fsid, node, device string) string {
 // ours reports whether a device holds an OSD of this cluster.
 func ours(device v1alpha1.Device, fsid string) bool {
 	return fsid != "" && device.OSD != nil && device.OSD.FSID == fsid
+}
+
+// begun reports whether a device is being made into the OSD with a UUID: its
+// label bears the UUID, and no cluster yet.
+func begun(device v1alpha1.Device, uuid string) bool {
+	return device.OSD != nil && device.OSD.UUID == uuid
 }
 
 // bears reports whether a device has a name.

@@ -22,7 +22,7 @@ const etcdURL = "http://127.0.0.1:23790"
 
 // startControlPlane starts everything on the host but its proxy.
 func startControlPlane(ctx context.Context) error {
-	if err := daemon("etcd", controlCgroup, filepath.Join(binDir(), "etcd"),
+	if err := daemon("etcd", controlCgroup, filepath.Join(KubernetesDir(), "etcd"),
 		"--name=lab", "--data-dir="+filepath.Join(Dir(), "etcd"),
 		"--listen-client-urls="+etcdURL, "--advertise-client-urls="+etcdURL,
 		"--listen-peer-urls=http://127.0.0.1:23800", "--initial-advertise-peer-urls=http://127.0.0.1:23800",
@@ -47,13 +47,13 @@ func startControlPlane(ctx context.Context) error {
 	if err := startControllerManager(); err != nil {
 		return err
 	}
-	return daemon("kube-scheduler", controlCgroup, filepath.Join(binDir(), "kube-scheduler"),
+	return daemon("kube-scheduler", controlCgroup, filepath.Join(KubernetesDir(), "kube-scheduler"),
 		"--kubeconfig="+filepath.Join(pkiDir(), "scheduler"), "--bind-address=127.0.0.1", "--leader-elect=false")
 }
 
 func startAPIServer() error {
 	pki := func(file string) string { return filepath.Join(pkiDir(), file) }
-	return daemon("kube-apiserver", controlCgroup, filepath.Join(binDir(), "kube-apiserver"),
+	return daemon("kube-apiserver", controlCgroup, filepath.Join(KubernetesDir(), "kube-apiserver"),
 		"--etcd-servers="+etcdURL,
 		"--bind-address="+hostAddress.String(), "--advertise-address="+hostAddress.String(), fmt.Sprintf("--secure-port=%d", apiPort),
 		"--service-cluster-ip-range="+serviceNetwork.String(),
@@ -67,7 +67,7 @@ func startAPIServer() error {
 }
 
 func startControllerManager() error {
-	return daemon("kube-controller-manager", controlCgroup, filepath.Join(binDir(), "kube-controller-manager"),
+	return daemon("kube-controller-manager", controlCgroup, filepath.Join(KubernetesDir(), "kube-controller-manager"),
 		"--kubeconfig="+filepath.Join(pkiDir(), "controller-manager"), "--bind-address=127.0.0.1", "--leader-elect=false",
 		"--use-service-account-credentials=true",
 		"--root-ca-file="+filepath.Join(pkiDir(), "ca.crt"),
@@ -100,7 +100,7 @@ func startHostProxy(ctx context.Context) error {
 	}
 	// It ends when its node is deleted, and is to go on all the same.
 	return daemon("host-proxy", controlCgroup, "/bin/sh", "-c", `while :; do "$0" "$@"; sleep 1; done`,
-		filepath.Join(binDir(), "kube-proxy"), "--config="+file)
+		filepath.Join(KubernetesDir(), "kube-proxy"), "--config="+file)
 }
 
 // proxyConfig: zeroes leave the machine's connection tracking as it is.

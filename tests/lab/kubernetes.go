@@ -19,17 +19,17 @@ func kubernetesBinary() string {
 	return filepath.Join(CacheDir(), "bin", "kubernetes-"+kubernetesVersion)
 }
 
-// ensureKubernetes builds Kubernetes, once for a version, and gives its parts
-// their names.
-func ensureKubernetes(ctx context.Context) error {
+// EnsureKubernetes builds Kubernetes, once for a version, and gives its parts
+// their names below KubernetesDir.
+func EnsureKubernetes(ctx context.Context) error {
 	if err := buildKubernetes(ctx); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(binDir(), 0o755); err != nil {
+	if err := os.MkdirAll(KubernetesDir(), 0o755); err != nil {
 		return fmt.Errorf("name the parts of Kubernetes: %w", err)
 	}
 	for _, part := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"} {
-		path := filepath.Join(binDir(), part)
+		path := filepath.Join(KubernetesDir(), part)
 		_ = os.Remove(path)
 		if err := os.Symlink(kubernetesBinary(), path); err != nil {
 			return fmt.Errorf("name the parts of Kubernetes: %w", err)

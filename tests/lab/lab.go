@@ -88,7 +88,7 @@ func bringUp(ctx context.Context, options Options, steps *progress) error {
 	if err := checkAddresses(); err != nil {
 		return err
 	}
-	if err := steps.run("Kubernetes "+kubernetesVersion, func() error { return ensureKubernetes(ctx) }); err != nil {
+	if err := steps.run("Kubernetes "+kubernetesVersion, func() error { return EnsureKubernetes(ctx) }); err != nil {
 		return err
 	}
 	if err := steps.run("images", func() error { return ensureImages(ctx) }); err != nil {

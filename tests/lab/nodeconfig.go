@@ -58,7 +58,7 @@ func (n *Node) writeConfig(fresh bool) error {
 
 func (n *Node) environment() string {
 	return fmt.Sprintf("NODE=%s\nADDRESS=%s\nZONE=zone%d\nAPI_HOST=%s\nAPI_PORT=%d\nBIN=%s\nKUBECONFIG_NODE=%s\n",
-		n.Name, nodeAddress(n.index), n.index, hostAddress, apiPort, binDir(), filepath.Join(pkiDir(), n.Name))
+		n.Name, nodeAddress(n.index), n.index, hostAddress, apiPort, KubernetesDir(), filepath.Join(pkiDir(), n.Name))
 }
 
 func bindLines(name string) string {

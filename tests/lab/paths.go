@@ -29,11 +29,13 @@ func CacheDir() string {
 // Kubeconfig is the administrator's kubeconfig, good on the host.
 func Kubeconfig() string { return filepath.Join(Dir(), "kubeconfig") }
 
+// KubernetesDir holds the parts of Kubernetes under their names.
+func KubernetesDir() string { return filepath.Join(CacheDir(), "bin", "kubernetes") }
+
 func optionsFile() string           { return filepath.Join(Dir(), "options.json") }
 func logDir() string                { return filepath.Join(Dir(), "log") }
 func pkiDir() string                { return filepath.Join(Dir(), "pki") }
 func disksDir() string              { return filepath.Join(Dir(), "disks") }
-func binDir() string                { return filepath.Join(Dir(), "bin") }
 func pidFile(name string) string    { return filepath.Join(Dir(), "pid", name) }
 func nodeDir(name string) string    { return filepath.Join(Dir(), "nodes", name) }
 func containerdDir(n string) string { return filepath.Join(CacheDir(), "lab", n, "containerd") }
@@ -42,7 +44,7 @@ func imageStoreDir() string         { return filepath.Join(CacheDir(), "images")
 func nodeName(index int) string { return "node" + strconv.Itoa(index) }
 
 func makeStateDirs(options Options) error {
-	dirs := []string{logDir(), pkiDir(), disksDir(), binDir(), filepath.Dir(pidFile("x"))}
+	dirs := []string{logDir(), pkiDir(), disksDir(), KubernetesDir(), filepath.Dir(pidFile("x"))}
 	for index := 1; index <= options.Nodes; index++ {
 		name := nodeName(index)
 		dirs = append(dirs, containerdDir(name))

@@ -102,7 +102,10 @@ func (c *Cluster) start(ctx context.Context) error {
 	for i := range c.options.OSDs {
 		osds.Go(func() error { return c.startOSD(ctx, i) })
 	}
-	return osds.Wait()
+	if err := osds.Wait(); err != nil {
+		return err
+	}
+	return c.waitFor(ctx, `"available":true`, "mgr", "dump")
 }
 
 // prepare writes the configuration and one keyring with every key.
@@ -185,20 +188,21 @@ func (c *Cluster) startOSD(ctx context.Context, i int) error {
 	if err := c.spawn("ceph-osd", "-i", id, "--osd-data", data); err != nil {
 		return err
 	}
-	return c.waitUp(ctx, id)
+	return c.waitFor(ctx, fmt.Sprintf(`{"osd":%d,"uuid":"%s","up":1`, i, osdUUID), "osd", "dump")
 }
 
-func (c *Cluster) waitUp(ctx context.Context, id string) error {
+// waitFor asks until the answer to a command contains text.
+func (c *Cluster) waitFor(ctx context.Context, text string, command ...string) error {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		out, err := c.command(ctx, "ceph", "osd", "dump").Output()
-		if err == nil && strings.Contains(string(out), "osd."+id+" up") {
+		out, err := c.command(ctx, "ceph", append(command, "-f", "json")...).Output()
+		if err == nil && strings.Contains(string(out), text) {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for osd.%s to be up: %w", id, ctx.Err())
+			return fmt.Errorf("waiting for %s in the answer to %v: %w", text, command, ctx.Err())
 		case <-tick.C:
 		}
 	}

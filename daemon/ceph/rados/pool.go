@@ -111,11 +111,15 @@ func (c *conn) EnsurePool(ctx context.Context, want ceph.PoolSpec) error {
 		todo = append(todo, createRule(rule, want))
 	}
 	if now == nil {
-		todo = append(todo, command{"prefix": "osd pool create", "pool": want.Name, "pool_type": "replicated", "rule": rule, "size": want.Size, "autoscale_mode": "on"})
+		todo = append(todo, command{"prefix": "osd pool create", "pool": want.Name, "pool_type": "replicated", "rule": rule, "size": want.Size, "pg_num": initialPGs, "autoscale_mode": "on", "bulk": true})
 		now = &ceph.Pool{Spec: ceph.PoolSpec{Name: want.Name, Size: want.Size, FailureDomain: want.FailureDomain, DeviceClass: want.DeviceClass}}
 	}
 	return c.tell(ctx, append(todo, changes(now.Spec, want, rule)...)...)
 }
+
+// initialPGs of a new pool: Ceph's own default. Marked as bulk, the pool is then
+// given its full share of PGs by the autoscaler, before data would have to move.
+const initialPGs = 32
 
 func createRule(rule string, want ceph.PoolSpec) command {
 	create := command{"prefix": "osd crush rule create-replicated", "name": rule, "root": "default", "type": want.FailureDomain}

@@ -34,7 +34,7 @@ func command() *cobra.Command {
 	}
 	root.AddCommand(upCommand(), kubectlCommand(), nodeCommand(), diskCommand(),
 		simple("down", "Remove the lab, whatever state it is in", lab.Down),
-		simple("install-deps", "Install the Debian packages that the lab needs", lab.InstallPackages),
+		simple("install-deps", "Install the Debian packages and build the Kubernetes that the lab needs", install),
 		simple("status", "Show what there is and how it fares", func(ctx context.Context) error {
 			return lab.Status(ctx, os.Stdout)
 		}),
@@ -167,4 +167,13 @@ func diskCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error { return lab.FailDisk(cmd.Context(), args[0]) },
 	})
 	return cmd
+}
+
+// install gets what a machine needs before a lab can be.
+func install(ctx context.Context) error {
+	if err := lab.InstallPackages(ctx); err != nil {
+		return err
+	}
+	fmt.Println("Kubernetes (built once, about ten minutes)")
+	return lab.EnsureKubernetes(ctx)
 }
