@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/klog/v2"
+
+	"github.com/cairn-storage/cairn/csi/attach"
+	"github.com/cairn-storage/cairn/csi/attach/krbd"
+	"github.com/cairn-storage/cairn/csi/attach/probe"
+	"github.com/cairn-storage/cairn/csi/attach/remote"
+	"github.com/cairn-storage/cairn/csi/connections"
+	"github.com/cairn-storage/cairn/csi/identity"
+	"github.com/cairn-storage/cairn/csi/node"
+	"github.com/cairn-storage/cairn/csi/node/host"
+	"github.com/cairn-storage/cairn/csi/node/journal"
+	"github.com/cairn-storage/cairn/csi/registration"
+	"github.com/cairn-storage/cairn/csi/server"
+	"github.com/cairn-storage/cairn/csi/web"
+)
+
+type nodeOptions struct {
+	kube
+	name, kubelet, state, http, method string
+}
+
+func nodeCommand() *cobra.Command {
+	var o nodeOptions
+	c := &cobra.Command{
+		Use:   "node",
+		Short: "Stage and publish volumes on this node",
+		Args:  cobra.NoArgs,
+		RunE:  func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
+	}
+	o.flags(c.Flags())
+	c.Flags().StringVar(&o.name, "node", env("NODE_NAME", ""), "name of this node ($NODE_NAME)")
+	c.Flags().StringVar(&o.kubelet, "kubelet-dir", "/var/lib/kubelet", "kubelet's directory")
+	c.Flags().StringVar(&o.state, "state-dir", "/var/lib/cairn/csi", "directory of the driver's own state")
+	c.Flags().StringVar(&o.http, "http-address", ":9811", "address of /metrics, /healthz and /readyz; empty serves none")
+	c.Flags().StringVar(&o.method, "attach-method", "", "how to attach volumes: krbd or fuse; empty takes the best that this node can")
+	return c
+}
+
+func (o nodeOptions) run(ctx context.Context) error {
+	if o.name == "" {
+		return errors.New("--node is missing: the name of this node ($NODE_NAME)")
+	}
+	client, err := o.client()
+	if err != nil {
+		return err
+	}
+	method, err := o.choose(ctx)
+	if err != nil {
+		return err
+	}
+	driver := &node.Server{
+		ID: o.name, KubeletDir: o.kubelet, Method: method, Attacher: o.attacher(method),
+		Host:    host.NewLinux(),
+		Journal: journal.Journal{Dir: filepath.Join(o.state, "node")},
+		Credentials: connections.Secrets{
+			Client: client.CoreV1().Secrets(o.namespace), Name: connections.NodeSecret(o.name)},
+	}
+	if err := driver.Reconcile(ctx); err != nil {
+		// Each volume is looked at again when kubelet asks for it.
+		klog.ErrorS(err, "Not everything on this node could be reconciled")
+	}
+	return o.serve(ctx, driver)
+}
+
+func (o nodeOptions) choose(ctx context.Context) (string, error) {
+	if o.method != "" && o.method != probe.KRBD && o.method != probe.FUSE {
+		return "", fmt.Errorf("--attach-method: %q is neither %s nor %s", o.method, probe.KRBD, probe.FUSE)
+	}
+	if o.method != probe.FUSE {
+		krbd.LoadModule(ctx)
+	}
+	methods := probe.Methods("/")
+	method := o.method
+	if method == "" {
+		method = probe.Best(methods)
+	}
+	klog.InfoS("Attach method", "method", method, "probed", methods)
+	if method == "" {
+		return "", fmt.Errorf("this node cannot attach volumes: %+v", methods)
+	}
+	return method, nil
+}
+
+func (o nodeOptions) attacher(method string) attach.Attacher {
+	if method == probe.KRBD {
+		return krbd.Attacher{}
+	}
+	return remote.NewClient(attachSocket(o.state))
+}
+
+func (o nodeOptions) serve(ctx context.Context, driver *node.Server) error {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	grpc := server.New(server.Options{Metrics: registry})
+	csi.RegisterIdentityServer(grpc, &identity.Server{Version: version})
+	csi.RegisterNodeServer(grpc, driver)
+
+	socket := filepath.Join(o.kubelet, "plugins", identity.DriverName, "csi.sock")
+	listener, err := server.Listen(ctx, socket)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.ServeOn(ctx, grpc, listener) })
+	group.Go(func() error {
+		plugin := registration.Plugin{Driver: identity.DriverName, Endpoint: socket}
+		return plugin.Serve(ctx, registration.Socket(o.kubelet, identity.DriverName))
+	})
+	group.Go(func() error {
+		return web.Serve(ctx, o.http, web.Handler(registry, func(ctx context.Context) error {
+			_, err := driver.Attacher.List(ctx)
+			return err
+		}))
+	})
+	return group.Wait()
+}

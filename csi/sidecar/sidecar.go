@@ -1,0 +1,114 @@
+// Package sidecar runs, inside the driver's controller process, what watches
+// Kubernetes for it: the provisioner, the attacher and the resizer. They are the
+// CSI project's own, share one set of informers and one Lease, and call the
+// driver over its own socket.
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/kubernetes-csi/csi-lib-utils/connection"
+	"github.com/kubernetes-csi/csi-lib-utils/metrics"
+	"github.com/kubernetes-csi/csi-lib-utils/rpc"
+	"google.golang.org/grpc"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/workqueue"
+
+	"github.com/cairn-storage/cairn/csi/identity"
+)
+
+// Options of the controllers.
+type Options struct {
+	Client    kubernetes.Interface
+	Informers informers.SharedInformerFactory
+	// Socket of the driver.
+	Socket string
+	// Namespace of the Lease, and Identity in it.
+	Namespace, Identity string
+	// Workers of each controller.
+	Workers int
+	Metrics metrics.CSIMetricsManager
+}
+
+const (
+	// callTimeout bounds each call to the driver.
+	callTimeout = time.Minute
+	resync      = 10 * time.Minute
+	retryStart  = 500 * time.Millisecond
+	retryMax    = time.Minute
+)
+
+// Controllers are what runs while this process leads.
+type Controllers struct {
+	options   Options
+	factory   informers.SharedInformerFactory
+	conn      *grpc.ClientConn
+	plugin    rpc.PluginCapabilitySet
+	driver    rpc.ControllerCapabilitySet
+	runnables []func(context.Context, *sync.WaitGroup)
+}
+
+// Informers returns the one set of informers of the controllers, not started.
+func Informers(client kubernetes.Interface) informers.SharedInformerFactory {
+	return informers.NewSharedInformerFactoryWithOptions(client, resync, informers.WithTransform(trim))
+}
+
+// New connects to the driver and makes the controllers.
+func New(ctx context.Context, options Options) (*Controllers, error) {
+	conn, err := connection.Connect(ctx, "unix://"+options.Socket, options.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the driver: %w", err)
+	}
+	c := &Controllers{options: options, conn: conn, factory: options.Informers}
+	if err := c.prepare(ctx); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return c, nil
+}
+
+func (c *Controllers) prepare(ctx context.Context) (err error) {
+	asking, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if c.plugin, err = rpc.GetPluginCapabilities(asking, c.conn); err != nil {
+		return fmt.Errorf("ask the driver for its capabilities: %w", err)
+	}
+	if c.driver, err = rpc.GetControllerCapabilities(asking, c.conn); err != nil {
+		return fmt.Errorf("ask the driver for its capabilities: %w", err)
+	}
+	c.options.Metrics.SetDriverName(identity.DriverName)
+	c.addProvisioner(ctx)
+	c.addAttacher(ctx)
+	return c.addResizer(ctx)
+}
+
+// Run runs the controllers until the context ends or the lead is lost.
+func (c *Controllers) Run(ctx context.Context) error {
+	defer c.conn.Close()
+	return lead(ctx, c.options, func(ctx context.Context) {
+		c.factory.Start(ctx.Done())
+		c.factory.WaitForCacheSync(ctx.Done())
+		var wg sync.WaitGroup
+		for _, run := range c.runnables {
+			wg.Go(func() { run(ctx, &wg) })
+		}
+		wg.Wait()
+	})
+}
+
+// trim drops what nobody here reads from cached objects.
+func trim(obj any) (any, error) {
+	if o, ok := obj.(metav1.Object); ok {
+		o.SetManagedFields(nil)
+	}
+	return obj, nil
+}
+
+func backoff() workqueue.TypedRateLimiter[string] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[string](retryStart, retryMax)
+}
