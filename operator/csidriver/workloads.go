@@ -5,6 +5,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
 	"github.com/cairn-storage/cairn/operator/kube"
@@ -45,6 +46,7 @@ func (r *Reconciler) controller() *appsv1.Deployment {
 			LabelSelector: &metav1.LabelSelector{MatchLabels: labels(ControllerName)}, TopologyKey: corev1.LabelHostname}}},
 	}}
 	container := &pod.Containers[0]
+	probed(container, 9810)
 	container.SecurityContext = &corev1.SecurityContext{
 		RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To[int64](65532), AllowPrivilegeEscalation: ptr.To(false), ReadOnlyRootFilesystem: ptr.To(true),
 		Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}, SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
@@ -63,6 +65,7 @@ func (r *Reconciler) controller() *appsv1.Deployment {
 // it attached is held by attach.
 func (r *Reconciler) node() *appsv1.DaemonSet {
 	pod := r.privileged(NodeName, "node")
+	probed(&pod.Containers[0], 9811)
 	hostPath(&pod, "kubelet", kubeletDir, corev1.HostPathDirectoryOrCreate, corev1.MountPropagationBidirectional)
 	hostPath(&pod, "state", stateDir, corev1.HostPathDirectoryOrCreate, corev1.MountPropagationNone)
 	return r.daemonSet(NodeName, pod, appsv1.RollingUpdateDaemonSetStrategyType)
@@ -72,6 +75,8 @@ func (r *Reconciler) node() *appsv1.DaemonSet {
 // when its pod is deleted by hand, or with its node.
 func (r *Reconciler) attach() *appsv1.DaemonSet {
 	pod := r.privileged(AttachName, "attach")
+	// Ready, but never killed by a probe: it holds volumes that are in use.
+	pod.Containers[0].ReadinessProbe = probe("/readyz", 9812)
 	hostPath(&pod, "state", stateDir, corev1.HostPathDirectoryOrCreate, corev1.MountPropagationNone)
 	return r.daemonSet(AttachName, pod, appsv1.OnDeleteDaemonSetStrategyType)
 }
@@ -102,6 +107,17 @@ func (r *Reconciler) pod(account, command string) corev1.PodSpec {
 			},
 		}},
 	}
+}
+
+// probed lets the kubelet restart a container that no longer answers.
+func probed(container *corev1.Container, port int32) {
+	container.LivenessProbe = probe("/healthz", port)
+	container.ReadinessProbe = probe("/readyz", port)
+}
+
+func probe(path string, port int32) *corev1.Probe {
+	return &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(port), Scheme: corev1.URISchemeHTTP}},
+		PeriodSeconds: 5, TimeoutSeconds: 5}
 }
 
 func fieldEnv(name, path string) corev1.EnvVar {
