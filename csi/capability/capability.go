@@ -25,6 +25,8 @@ type Want struct {
 	ReadOnly bool
 	// Shared: more than one node may have the volume at once.
 	Shared bool
+	// OnePod: not even two pods of the node may have the volume at once.
+	OnePod bool
 }
 
 // Exclusive: only one node may have the volume, and it may write.
@@ -32,11 +34,11 @@ func (w Want) Exclusive() bool { return !w.Shared && !w.ReadOnly }
 
 type mode = csi.VolumeCapability_AccessMode_Mode
 
-type access struct{ readOnly, shared, blockOnly bool }
+type access struct{ readOnly, shared, onePod, blockOnly bool }
 
 var modes = map[mode]access{
 	csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER:        {},
-	csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER: {},
+	csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER: {onePod: true},
 	csi.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER:  {},
 	csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY:   {readOnly: true},
 	csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY:    {readOnly: true, shared: true},
@@ -116,7 +118,7 @@ func (w *Want) access(m *csi.VolumeCapability_AccessMode, field string) error {
 	case a.blockOnly && !w.Block:
 		return fault.Field(fault.Invalid, field, "%s is for raw block volumes only: a filesystem on a block volume has one writer node", m.GetMode())
 	}
-	w.ReadOnly, w.Shared = a.readOnly, a.shared
+	w.ReadOnly, w.Shared, w.OnePod = a.readOnly, a.shared, a.onePod
 	return nil
 }
 

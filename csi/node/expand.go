@@ -37,10 +37,7 @@ func (s *Server) NodeExpandVolume(ctx context.Context, req *csi.NodeExpandVolume
 }
 
 func (s *Server) expandable(req *csi.NodeExpandVolumeRequest) (*journal.Record, error) {
-	if _, err := volume(req.GetVolumeId()); err != nil {
-		return nil, err
-	}
-	path, err := s.path(req.GetVolumePath(), "volume_path")
+	r, err := s.staged(req.GetVolumeId(), req.GetVolumePath())
 	if err != nil {
 		return nil, err
 	}
@@ -49,14 +46,29 @@ func (s *Server) expandable(req *csi.NodeExpandVolumeRequest) (*journal.Record, 
 			return nil, err
 		}
 	}
-	r, err := s.Journal.Read(req.GetVolumeId())
-	switch {
-	case err != nil:
+	path, err := s.path(req.GetVolumePath(), "volume_path")
+	if err != nil {
 		return nil, err
-	case r == nil:
-		return nil, fault.Field(fault.NotFound, "volume_id", "volume %s is not staged on this node", req.GetVolumeId())
 	}
 	return r, s.holds(r, path)
+}
+
+// staged returns the record of a volume that a request names with a path.
+func (s *Server) staged(code, path string) (*journal.Record, error) {
+	if _, err := volume(code); err != nil {
+		return nil, err
+	}
+	if path == "" {
+		return nil, fault.Field(fault.Invalid, "volume_path", "is empty")
+	}
+	r, err := s.Journal.Read(code)
+	if err != nil {
+		return nil, err
+	}
+	if r == nil {
+		return nil, fault.Field(fault.NotFound, "volume_id", "volume %s is not staged on this node", code)
+	}
+	return r, nil
 }
 
 // holds checks that a path is where the volume is staged or published.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
@@ -58,6 +59,14 @@ func (s *Server) publish(ctx context.Context, p publishing, r *journal.Record) e
 	if m != nil {
 		return s.published(p, r, m.ReadOnly)
 	}
+	if p.want.OnePod {
+		if err := s.onlyTarget(p, r); err != nil {
+			return err
+		}
+	}
+	if err := s.note(r, p.target); err != nil {
+		return err
+	}
 	source := r.StagingPath
 	if r.Block {
 		source = r.Device.Path
@@ -73,6 +82,42 @@ func (s *Server) publish(ctx context.Context, p publishing, r *journal.Record) e
 		return errors.Join(err, s.Host.Unmount(context.WithoutCancel(ctx), p.target))
 	}
 	return nil
+}
+
+// onlyTarget refuses a second target of a volume that one pod alone may have.
+func (s *Server) onlyTarget(p publishing, r *journal.Record) error {
+	for _, target := range r.Targets {
+		if target == p.target {
+			continue
+		}
+		m, err := s.Host.MountAt(target)
+		if err != nil {
+			return err
+		}
+		if m != nil {
+			return fault.Field(fault.Refused, "target_path", "the volume is for one pod only and is published at %s", target)
+		}
+	}
+	return nil
+}
+
+// note writes down that a target is about to exist.
+func (s *Server) note(r *journal.Record, target string) error {
+	if slices.Contains(r.Targets, target) {
+		return nil
+	}
+	r.Targets = append(r.Targets, target)
+	return s.Journal.Write(*r)
+}
+
+// strike takes a target that is gone from the record.
+func (s *Server) strike(volumeID, target string) error {
+	r, err := s.Journal.Read(volumeID)
+	if err != nil || r == nil || !slices.Contains(r.Targets, target) {
+		return err
+	}
+	r.Targets = slices.DeleteFunc(r.Targets, func(t string) bool { return t == target })
+	return s.Journal.Write(*r)
 }
 
 // published checks what an earlier call left at the target.
@@ -121,5 +166,5 @@ func (s *Server) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublish
 	if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("remove the target path: %w", err)
 	}
-	return &csi.NodeUnpublishVolumeResponse{}, nil
+	return &csi.NodeUnpublishVolumeResponse{}, s.strike(req.GetVolumeId(), target)
 }

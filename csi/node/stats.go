@@ -11,22 +11,13 @@ import (
 // NodeGetVolumeStats says how full a volume is, as its filesystem has it. It
 // asks nothing but this node's kernel.
 func (s *Server) NodeGetVolumeStats(_ context.Context, req *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
-	if _, err := volume(req.GetVolumeId()); err != nil {
+	r, err := s.staged(req.GetVolumeId(), req.GetVolumePath())
+	if err != nil {
 		return nil, err
-	}
-	if req.GetVolumePath() == "" {
-		return nil, fault.Field(fault.Invalid, "volume_path", "is empty")
 	}
 	path, err := s.path(req.GetVolumePath(), "volume_path")
 	if err != nil {
 		return nil, fault.Field(fault.NotFound, "volume_path", "%w", err)
-	}
-	r, err := s.Journal.Read(req.GetVolumeId())
-	switch {
-	case err != nil:
-		return nil, err
-	case r == nil:
-		return nil, fault.Field(fault.NotFound, "volume_id", "volume %s is not staged on this node", req.GetVolumeId())
 	}
 	if err := s.holds(r, path); err != nil {
 		return nil, err

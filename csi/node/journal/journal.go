@@ -39,6 +39,8 @@ type Record struct {
 	ReadOnly    bool          `json:"readOnly,omitempty"`
 	Exclusive   bool          `json:"exclusive,omitempty"`
 	Device      attach.Device `json:"device"`
+	// Targets are where the volume is published, or about to be.
+	Targets []string `json:"targets,omitempty"`
 	// BootID of the kernel that the device and the mounts belong to.
 	BootID string `json:"bootID"`
 	// Unhealthy says why the volume cannot be used although it was staged.
