@@ -34,7 +34,7 @@ func StartPostgres(ctx context.Context) (string, error) {
 	if exists, err := query(ctx, "select to_regclass('pgbench_accounts') is not null"); err != nil || exists == "t" {
 		return "there already", err
 	}
-	for _, args := range [][]string{{"-i", "-q", "-s", "3"}, {"-c", "2", "-t", "200"}} {
+	for _, args := range [][]string{{"-i", "-q", "-s", "3"}, {"-n", "-c", "2", "-t", "200"}} {
 		if _, err := kubectl.Run(ctx, append(append(inPostgres, "pgbench", "-h", "/tmp"), append(args, "postgres")...)...); err != nil {
 			return "", err
 		}

@@ -103,12 +103,27 @@ func MakePool(ctx context.Context) (string, error) {
 	if err := UntilReady(ctx, "blockpool/"+Pool); err != nil {
 		return "", err
 	}
-	for _, workload := range []string{"deployment/cairn-csi-controller", "daemonset/cairn-csi-node", "daemonset/cairn-csi-attach"} {
+	for _, workload := range []string{"deployment/cairn-csi-controller", "daemonset/cairn-csi-node"} {
 		if _, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "rollout", "status", workload, "--timeout=2m"); err != nil {
 			return "", err
 		}
 	}
+	if err := untilOnEveryNode(ctx, "daemonset/cairn-csi-attach"); err != nil {
+		return "", err
+	}
 	return kubectl.Get(ctx, "", "storageclass/"+Pool, "StorageClass {.metadata.name} of {.provisioner}")
+}
+
+// untilOnEveryNode waits until a DaemonSet is ready on every node.
+func untilOnEveryNode(ctx context.Context, daemonSet string) error {
+	return kubectl.Until(ctx, daemonSet+" to be ready on every node", func() (bool, string) {
+		seen, err := kubectl.Get(ctx, kubectl.Namespace, daemonSet, "{.status.desiredNumberScheduled}/{.status.numberReady}")
+		if err != nil {
+			return false, err.Error()
+		}
+		want, have, _ := strings.Cut(seen, "/")
+		return want == have && want != "0", seen
+	})
 }
 
 // AddDisk names one more device in the spec and waits until the capacity has grown.
@@ -137,7 +152,7 @@ func KillOSD(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	load := kubectl.Command(ctx, append(inPostgres, "pgbench", "-h", "/tmp", "-c", "4", "-j", "2", "-T", "10", "-P", "1", "postgres")...)
+	load := kubectl.Command(ctx, append(inPostgres, "pgbench", "-n", "-h", "/tmp", "-c", "4", "-j", "2", "-T", "10", "-P", "1", "postgres")...)
 	var out strings.Builder
 	load.Stdout, load.Stderr = &out, &out
 	if err := load.Start(); err != nil {

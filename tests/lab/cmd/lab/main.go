@@ -88,7 +88,7 @@ func kubectlCommand() *cobra.Command {
 		Short:              "Run kubectl as the lab's administrator",
 		DisableFlagParsing: true,
 		RunE: func(_ *cobra.Command, args []string) error {
-			path := filepath.Join(lab.Dir(), "bin", "kubectl")
+			path := filepath.Join(lab.KubernetesDir(), "kubectl")
 			env := append(os.Environ(), "KUBECONFIG="+lab.Kubeconfig())
 			if err := unix.Exec(path, append([]string{path}, args...), env); err != nil {
 				return fmt.Errorf("run kubectl (is the lab up?): %w", err)
