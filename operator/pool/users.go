@@ -42,7 +42,7 @@ func caps(pools []string) ceph.Caps {
 // pools that exist in Ceph or are being made now.
 func (o *Observed) pools() (names []string) {
 	for _, pool := range o.Siblings {
-		if pool.Status.PoolID != 0 && pool.DeletionTimestamp == nil || pool.Name == o.Pool.Name {
+		if pool.Status.PoolID != 0 || pool.Name == o.Pool.Name {
 			names = append(names, pool.Name)
 		}
 	}

@@ -1,0 +1,97 @@
+// Package e2e runs Cairn's main job and its faults on the lab: a real
+// Kubernetes, a real Ceph, real volumes with real bytes checked afterwards.
+package e2e
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/cairn-storage/cairn/tests/e2e/kubectl"
+	"github.com/cairn-storage/cairn/tests/e2e/story"
+	"github.com/cairn-storage/cairn/tests/lab"
+)
+
+// limit of each test: a wait that is not over by then says what it waits for.
+const limit = 10 * time.Minute
+
+func bounded(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// Test brings up a fresh lab, and runs everything on it in order: later parts
+// use the cluster that earlier parts made.
+func Test(t *testing.T) {
+	require.NoError(t, lab.Down(bounded(t)))
+	t.Cleanup(func() {
+		if t.Failed() {
+			describe(t)
+		}
+		require.NoError(t, lab.Down(context.WithoutCancel(t.Context())), "the lab leaves nothing")
+	})
+	for _, part := range []struct {
+		name string
+		run  func(t *testing.T)
+	}{
+		{"the lab and Cairn start", theStory("three-node Kubernetes", "install Cairn (one manifest)")},
+		{"devices that hold data are refused, with the reason", refusesDevices},
+		{"a device that does not exist is named, with its node and what to do", namesTheMissingDevice},
+		{"the main job", theStory("StorageCluster: 3 mons, 2 mgrs, 3 OSDs", "BlockPool and its StorageClass",
+			"PostgreSQL on a claim, with data", "pod moves to another node, data intact", "one OSD is killed, writes go on",
+			"a disk is added by editing the resource", "the claim is expanded online")},
+		{"the main job again changes nothing", theStory("install Cairn (one manifest)", "StorageCluster: 3 mons, 2 mgrs, 3 OSDs", "BlockPool and its StorageClass")},
+		{"kubectl get reads well", readsWell},
+		{"filesystems and raw block volumes of every kind", everyVolumeKind},
+		{"killed node plugin, controller and operator lose nothing under I/O", killsUnderIO},
+		{"deleting what is in use is refused, with what uses it", deletionIsRefused},
+		{"claims that are deleted leave nothing", deletedClaimsLeaveNothing},
+	} {
+		if !t.Run(part.name, part.run) {
+			return
+		}
+	}
+}
+
+// theStory runs steps of the demo.
+func theStory(names ...string) func(t *testing.T) {
+	return func(t *testing.T) {
+		for _, name := range names {
+			step := find(t, name)
+			t.Run(name, func(t *testing.T) {
+				saw, err := step.Do(bounded(t))
+				require.NoError(t, err)
+				t.Log(saw)
+			})
+		}
+	}
+}
+
+func find(t *testing.T, name string) story.Step {
+	for _, step := range story.Steps() {
+		if step.Name == name {
+			return step
+		}
+	}
+	t.Fatalf("the story has no step %q", name)
+	return story.Step{}
+}
+
+// describe prints what a person would look at first.
+func describe(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 30*time.Second)
+	defer cancel()
+	for _, args := range [][]string{
+		{"get", "storagecluster,blockpool,nodestorage", "-A"}, {"get", "pods", "-A", "-o", "wide"},
+		{"get", "pvc,pv,volumeattachment", "-A"}, {"get", "events", "-A", "--sort-by=.lastTimestamp"},
+		{"-n", kubectl.Namespace, "logs", "deployment/cairn-operator", "--tail=40", "--all-pods"},
+	} {
+		out, err := kubectl.Run(ctx, args...)
+		t.Logf("kubectl %v: %v\n%s", args, err, last(out, 6000))
+	}
+}
+
+func last(text string, n int) string { return text[max(0, len(text)-n):] }
