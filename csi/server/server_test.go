@@ -111,6 +111,7 @@ func dial(t *testing.T, g *gate) csi.ControllerClient {
 	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
 	t.Cleanup(func() {
+		close(g.release) // whoever waits still
 		require.NoError(t, conn.Close())
 		cancel()
 		require.NoError(t, <-done)
@@ -167,7 +168,7 @@ func TestWaiterIsToldTheStep(t *testing.T) {
 		first <- err
 	}()
 	<-g.entered
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	_, err := client.ControllerExpandVolume(ctx, &csi.ControllerExpandVolumeRequest{VolumeId: "v"})
 	require.Equal(t, codes.Aborted, status.Code(err))

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -135,21 +136,19 @@ func (a *Attacher) build(ctx context.Context, t *attached, v attach.Volume) erro
 	if err != nil {
 		return err
 	}
-	device, backing, export, err := a.bind(ctx, image, v)
+	device, export, err := a.bind(ctx, image, v)
 	if err != nil {
 		return errors.Join(err, image.Close())
 	}
 	device.VolumeID, device.ReadOnly, device.ClientAddrs = v.ID, v.ReadOnly, conn.ClientAddrs()
 	t.volume, t.image, t.export = v, image, export
 	t.volume.Credentials = ceph.Credentials{}
-	t.state = state{BootID: durable.BootID(), Device: device, Backing: backing}
+	t.state = state{BootID: durable.BootID(), Device: device, File: filepath.Base(export.File().Name())}
 	return nil
 }
 
-// bind exports an image and binds its file to a loop device. The state is
-// written before the device exists, but for the device's number.
-func (a *Attacher) bind(ctx context.Context, image ceph.Image, v attach.Volume) (attach.Device, loop.Backing, Export, error) {
-	var none attach.Device
+// bind exports an image and binds its file to a loop device.
+func (a *Attacher) bind(ctx context.Context, image ceph.Image, v attach.Volume) (attach.Device, Export, error) {
 	serve := a.Export
 	if serve == nil {
 		serve = Serve
@@ -157,35 +156,32 @@ func (a *Attacher) bind(ctx context.Context, image ceph.Image, v attach.Volume) 
 	step.Enter(ctx, "export "+v.Image.String())
 	export, err := serve(ctx, image, a.dir(v.ID), v.ReadOnly)
 	if err != nil {
-		return none, loop.Backing{}, nil, err
+		return attach.Device{}, nil, err
 	}
 	step.Enter(ctx, "bind a loop device to "+v.Image.String())
-	device, backing, err := a.bindLoop(ctx, export, v)
+	device, err := a.bindLoop(ctx, export, v)
 	if err := errors.Join(err, export.File().Close()); err != nil {
 		<-export.Done()
-		return none, loop.Backing{}, nil, err
+		return attach.Device{}, nil, err
 	}
-	return device, backing, export, nil
+	return device, export, nil
 }
 
-func (a *Attacher) bindLoop(ctx context.Context, export Export, v attach.Volume) (attach.Device, loop.Backing, error) {
-	backing, err := loop.BackingOf(export.File())
+func (a *Attacher) bindLoop(ctx context.Context, export Export, v attach.Volume) (attach.Device, error) {
+	bound, err := loop.Bind(ctx, export.File(), v.ReadOnly)
 	if err != nil {
-		return attach.Device{}, backing, err
+		return attach.Device{}, err
 	}
-	bound, err := loop.Bind(ctx, export.File(), "cairn/"+attach.Hash(v.ID), v.ReadOnly)
-	if err != nil {
-		return attach.Device{}, backing, err
-	}
+	file := filepath.Base(export.File().Name())
 	device := attach.Device{VolumeID: v.ID, Path: bound.Path, Major: bound.Major, Minor: bound.Minor}
 	device.Size, err = loop.Size(bound.Path)
 	if err == nil {
-		err = a.save(state{BootID: durable.BootID(), Device: device, Backing: backing})
+		err = a.save(state{BootID: durable.BootID(), Device: device, File: file})
 	}
 	if err != nil {
-		return attach.Device{}, backing, errors.Join(err, loop.Release(bound.Path, backing))
+		return attach.Device{}, errors.Join(err, loop.Release(bound.Path, file))
 	}
-	return device, backing, nil
+	return device, nil
 }
 
 func (a *Attacher) detach(ctx context.Context, volumeID string) error {
@@ -195,7 +191,7 @@ func (a *Attacher) detach(ctx context.Context, volumeID string) error {
 		return a.forget(t, volumeID)
 	}
 	step.Enter(ctx, "release "+t.state.Device.Path)
-	err := loop.Release(t.state.Device.Path, t.state.Backing)
+	err := loop.Release(t.state.Device.Path, t.state.File)
 	if errors.Is(err, loop.ErrHeld) {
 		return err
 	}

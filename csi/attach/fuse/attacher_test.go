@@ -168,7 +168,7 @@ func TestCleansUpAfterACrash(t *testing.T) {
 	ctx := limited(t)
 	device, err := a.Attach(ctx, v)
 	require.NoError(t, err)
-	backing := a.volumes[v.ID].state.Backing
+	backing := a.volumes[v.ID].state.File
 
 	next := &Attacher{Dir: a.Dir, Connector: a.Connector}
 	require.NoError(t, next.Clean())

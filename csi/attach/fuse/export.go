@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/google/uuid"
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
@@ -43,10 +44,12 @@ func Serve(_ context.Context, image ceph.Image, dir string, readOnly bool) (Expo
 	if err := os.MkdirAll(mountpoint, 0o700); err != nil {
 		return nil, fmt.Errorf("make the mount point of the image: %w", err)
 	}
-	server, err := gofuse.NewServer(newFilesystem(image, readOnly), mountpoint, &gofuse.MountOptions{
+	name := fileName()
+	server, err := gofuse.NewServer(newFilesystem(image, name, readOnly), mountpoint, &gofuse.MountOptions{
 		Name: "cairn", FsName: "cairn",
 		DirectMountStrict: true,
 		DisableXAttrs:     true,
+		DisableSplice:     true, // a pipe is too small for the largest reads
 		ExtraCapabilities: gofuse.CAP_ASYNC_DIO,
 		MaxWrite:          1 << 20,
 		MaxBackground:     maxBackground,
@@ -56,7 +59,7 @@ func Serve(_ context.Context, image ceph.Image, dir string, readOnly bool) (Expo
 	}
 	e := &export{done: make(chan struct{})}
 	go func() { server.Serve(); close(e.done) }()
-	e.file, err = open(filepath.Join(mountpoint, fileName), readOnly)
+	e.file, err = open(filepath.Join(mountpoint, name), readOnly)
 	if unmounted := unix.Unmount(mountpoint, unix.MNT_DETACH); unmounted != nil {
 		err = errors.Join(err, fmt.Errorf("detach the image's mount: %w", unmounted))
 	}
@@ -82,3 +85,7 @@ func open(path string, readOnly bool) (*os.File, error) {
 	}
 	return os.NewFile(uintptr(fd), path), nil
 }
+
+// fileName makes a name for the file that no other attachment has, on no node:
+// a loop device is known to be this process's by it.
+func fileName() string { return "cairn-" + uuid.NewString() }

@@ -16,23 +16,23 @@ import (
 type filesystem struct {
 	gofuse.RawFileSystem
 	image    ceph.Image
+	name     string
 	readOnly bool
 }
 
 const (
-	fileName  = "image"
 	fileInode = 2
 	// zeroChunk is the largest range that one call to librbd zeroes.
 	zeroChunk = 1 << 30
 )
 
-func newFilesystem(image ceph.Image, readOnly bool) *filesystem {
-	return &filesystem{RawFileSystem: gofuse.NewDefaultRawFileSystem(), image: image, readOnly: readOnly}
+func newFilesystem(image ceph.Image, name string, readOnly bool) *filesystem {
+	return &filesystem{RawFileSystem: gofuse.NewDefaultRawFileSystem(), image: image, name: name, readOnly: readOnly}
 }
 
 // Lookup finds the one file.
 func (f *filesystem) Lookup(_ <-chan struct{}, header *gofuse.InHeader, name string, out *gofuse.EntryOut) gofuse.Status {
-	if header.NodeId != gofuse.FUSE_ROOT_ID || name != fileName {
+	if header.NodeId != gofuse.FUSE_ROOT_ID || name != f.name {
 		return gofuse.ENOENT
 	}
 	out.NodeId = fileInode

@@ -19,9 +19,10 @@ import (
 // state is what is written of an attachment, so that the next process can clean
 // up after this one.
 type state struct {
-	BootID  string        `json:"bootID"`
-	Device  attach.Device `json:"device"`
-	Backing loop.Backing  `json:"backing"`
+	BootID string        `json:"bootID"`
+	Device attach.Device `json:"device"`
+	// File is the name of the image's file, unique for each attachment.
+	File string `json:"file"`
 }
 
 const stateFile = "state.json"
@@ -62,7 +63,7 @@ func (a *Attacher) cleanOne(dir string) error {
 	}
 	var s state
 	if err := json.Unmarshal(raw, &s); err == nil && s.BootID == durable.BootID() {
-		if err := loop.Abandon(s.Device.Path, s.Backing); err != nil {
+		if err := loop.Abandon(s.Device.Path, s.File); err != nil {
 			return err
 		}
 	}

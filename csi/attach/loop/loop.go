@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -21,13 +22,6 @@ type Device struct {
 	Major, Minor uint32
 }
 
-// Backing is what a loop device is bound to: it tells its own from another's
-// even where many nodes share one kernel.
-type Backing struct {
-	Device uint64 `json:"device"` // of the file's filesystem
-	Inode  uint64 `json:"inode"`
-}
-
 const (
 	control   = "/dev/loop-control"
 	major     = 7
@@ -36,8 +30,10 @@ const (
 	attempts = 100
 )
 
-// Bind binds a file to a free loop device. The name is kept in the device's status.
-func Bind(ctx context.Context, file *os.File, name string, readOnly bool) (Device, error) {
+// Bind binds a file to a free loop device. The file's own name, without its
+// directories, is what the device is known by afterwards: where many nodes share
+// one kernel it must be unique among them.
+func Bind(ctx context.Context, file *os.File, readOnly bool) (Device, error) {
 	for range attempts {
 		if err := ctx.Err(); err != nil {
 			return Device{}, fmt.Errorf("find a free loop device: %w", err)
@@ -46,7 +42,7 @@ func Bind(ctx context.Context, file *os.File, name string, readOnly bool) (Devic
 		if err != nil {
 			return Device{}, err
 		}
-		err = configure(device, file, name, readOnly)
+		err = configure(device, file, readOnly)
 		if err == nil {
 			return device, nil
 		}
@@ -112,11 +108,11 @@ func (d Device) makeNode() error {
 	return nil
 }
 
-func configure(device Device, file *os.File, name string, readOnly bool) error {
+func configure(device Device, file *os.File, readOnly bool) error {
 	mode := os.O_RDWR
 	config := unix.LoopConfig{Fd: uint32(file.Fd()), Size: blockSize}
 	config.Info.Flags = unix.LO_FLAGS_DIRECT_IO
-	copy(config.Info.File_name[:unix.LO_NAME_SIZE-1], name)
+	copy(config.Info.File_name[:unix.LO_NAME_SIZE-1], filepath.Base(file.Name()))
 	if readOnly {
 		mode, config.Info.Flags = os.O_RDONLY, config.Info.Flags|unix.LO_FLAGS_READ_ONLY
 	}
@@ -128,49 +124,26 @@ func configure(device Device, file *os.File, name string, readOnly bool) error {
 	return unix.IoctlLoopConfigure(int(node.Fd()), &config)
 }
 
-// BackingOf returns what identifies an open file as a loop device's backing.
-func BackingOf(file *os.File) (Backing, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
-		return Backing{}, fmt.Errorf("look at %s: %w", file.Name(), err)
-	}
-	return Backing{Device: st.Dev, Inode: st.Ino}, nil
-}
-
-// BoundTo reports whether a device is bound to a backing.
-func BoundTo(path string, backing Backing) (bool, error) {
-	node, err := os.Open(path)
+// BoundTo reports whether a device is bound to a file of this name. It asks
+// sysfs, which answers also when the file's filesystem is dead.
+func BoundTo(path, name string) (bool, error) {
+	raw, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(path), "loop/backing_file"))
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENXIO) {
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("look at %s: %w", path, err)
 	}
-	defer node.Close()
-	info, err := unix.IoctlLoopGetStatus64(int(node.Fd()))
-	if errors.Is(err, unix.ENXIO) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("look at %s: %w", path, err)
-	}
-	return info.Device == encodeDev(backing.Device) && info.Inode == backing.Inode, nil
-}
-
-// encodeDev is a device number as the loop driver reports it: in the kernel's
-// encoding of old, which agrees with stat's for minors below 256 and above.
-func encodeDev(dev uint64) uint64 {
-	maj, minor := uint64(unix.Major(dev)), uint64(unix.Minor(dev))
-	return minor&0xff | maj<<8 | (minor&^0xff)<<12
+	return filepath.Base(strings.TrimSpace(string(raw))) == name, nil
 }
 
 // ErrHeld is in the chain when a device is mounted: it stays as it is.
 var ErrHeld = errors.New("still mounted or held")
 
-// Release unbinds a device that is bound to a backing. Busy while it is mounted
+// Release unbinds a device that is bound to a file of this name. Refused while it is mounted
 // or open.
-func Release(path string, backing Backing) error {
-	if bound, err := BoundTo(path, backing); err != nil || !bound {
+func Release(path, name string) error {
+	if bound, err := BoundTo(path, name); err != nil || !bound {
 		return err
 	}
 	node, err := os.OpenFile(path, os.O_RDONLY|unix.O_EXCL, 0)
@@ -185,15 +158,15 @@ func Release(path string, backing Backing) error {
 		return fmt.Errorf("release %s: %w", path, err)
 	}
 	// The kernel defers it to the last close where somebody has the device open.
-	if bound, err := BoundTo(path, backing); err != nil || bound {
+	if bound, err := BoundTo(path, name); err != nil || bound {
 		return errors.Join(err, fault.Errorf(fault.Refused, "%s is still open", filepath.Base(path)))
 	}
 	return nil
 }
 
-// Abandon unbinds a device whose backing is dead, as soon as it is not used.
-func Abandon(path string, backing Backing) error {
-	bound, err := BoundTo(path, backing)
+// Abandon unbinds a device whose file is dead, as soon as it is not used.
+func Abandon(path, name string) error {
+	bound, err := BoundTo(path, name)
 	if err != nil || !bound {
 		return err
 	}

@@ -15,20 +15,19 @@ func TestLifeOfADevice(t *testing.T) {
 	if _, err := os.Stat(control); err != nil {
 		t.Skip("the kernel has no loop devices: " + err.Error())
 	}
-	file, err := os.Create(filepath.Join(t.TempDir(), "backing"))
+	file, err := os.Create(filepath.Join(t.TempDir(), "cairn-test-backing"))
 	require.NoError(t, err)
 	defer file.Close()
 	require.NoError(t, file.Truncate(1<<20))
-	backing, err := BackingOf(file)
-	require.NoError(t, err)
+	const backing = "cairn-test-backing"
 
-	device, err := Bind(t.Context(), file, "cairn-test", false)
+	device, err := Bind(t.Context(), file, false)
 	require.NoError(t, err)
 	defer func() { _ = Abandon(device.Path, backing) }()
 	bound, err := BoundTo(device.Path, backing)
 	require.NoError(t, err)
 	require.True(t, bound)
-	other, err := BoundTo(device.Path, Backing{Device: backing.Device, Inode: backing.Inode + 1})
+	other, err := BoundTo(device.Path, "other")
 	require.NoError(t, err)
 	require.False(t, other)
 
@@ -38,7 +37,7 @@ func TestLifeOfADevice(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, int64(3<<20), size)
 
-	require.NoError(t, Release(device.Path, Backing{}), "another's device is left alone")
+	require.NoError(t, Release(device.Path, "other"), "another's device is left alone")
 	bound, err = BoundTo(device.Path, backing)
 	require.NoError(t, err)
 	require.True(t, bound)
@@ -56,13 +55,12 @@ func TestAnOpenDeviceIsNotReleased(t *testing.T) {
 	if _, err := os.Stat(control); err != nil {
 		t.Skip("the kernel has no loop devices: " + err.Error())
 	}
-	file, err := os.Create(filepath.Join(t.TempDir(), "backing"))
+	file, err := os.Create(filepath.Join(t.TempDir(), "cairn-test-backing"))
 	require.NoError(t, err)
 	defer file.Close()
 	require.NoError(t, file.Truncate(1<<20))
-	backing, err := BackingOf(file)
-	require.NoError(t, err)
-	device, err := Bind(t.Context(), file, "cairn-test", true)
+	const backing = "cairn-test-backing"
+	device, err := Bind(t.Context(), file, true)
 	require.NoError(t, err)
 	open, err := os.Open(device.Path)
 	require.NoError(t, err)

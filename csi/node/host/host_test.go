@@ -43,13 +43,12 @@ func TestLinux(t *testing.T) {
 				t.Skipf("mkfs.%s is not installed", filesystem)
 			}
 			ctx := t.Context()
-			file, err := os.Create(filepath.Join(t.TempDir(), "backing"))
+			file, err := os.Create(filepath.Join(t.TempDir(), "cairn-host-test-"+filesystem))
 			require.NoError(t, err)
 			defer file.Close()
 			require.NoError(t, file.Truncate(512<<20))
-			backing, err := loop.BackingOf(file)
-			require.NoError(t, err)
-			device, err := loop.Bind(ctx, file, "test", false)
+			backing := "cairn-host-test-" + filesystem
+			device, err := loop.Bind(ctx, file, false)
 			if err != nil {
 				t.Skip("no loop devices: " + err.Error())
 			}

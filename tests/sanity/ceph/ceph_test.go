@@ -5,11 +5,13 @@ package ceph
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -81,20 +83,34 @@ func preparePool(t *testing.T, credentials ceph.Credentials) {
 }
 
 // cluster returns the cluster of the directory in CAIRN_TEST_CEPH (its files
-// fsid, mon_host and admin.key), or one that lives as long as the test.
+// fsid, mon_host and admin.key), or one that all tests share.
 func cluster(t *testing.T) ceph.Credentials {
 	if dir := os.Getenv("CAIRN_TEST_CEPH"); dir != "" {
 		return load(t, dir)
 	}
-	if _, err := exec.LookPath("ceph-osd"); err != nil {
-		t.Fatal("Ceph's daemons are not on PATH: run this test inside the build root (make test)")
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	c, err := localceph.Start(ctx, t.TempDir(), localceph.Options{})
+	c, err := shared()
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, c.Stop()) })
 	return c.Credentials()
+}
+
+var (
+	running    *localceph.Cluster
+	runningDir string
+	shared     = sync.OnceValues(start)
+)
+
+func start() (*localceph.Cluster, error) {
+	if _, err := exec.LookPath("ceph-osd"); err != nil {
+		return nil, fmt.Errorf("Ceph's daemons are not on PATH: run this test inside the build root (make test): %w", err)
+	}
+	var err error
+	if runningDir, err = os.MkdirTemp("", "cairn-sanity-*"); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	running, err = localceph.Start(ctx, runningDir, localceph.Options{})
+	return running, err
 }
 
 func load(t *testing.T, dir string) ceph.Credentials {
