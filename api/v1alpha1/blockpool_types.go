@@ -68,6 +68,8 @@ type BlockPoolSpec struct {
 }
 
 // StorageClassSpec is the StorageClass and VolumeSnapshotClass of a pool.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.name) && size(self.name) > 0) == (has(oldSelf.name) && size(oldSelf.name) > 0)",message="spec.storageClass.name: cannot be changed while claims may name it; make another pool or StorageClass"
 type StorageClassSpec struct {
 	// Name of both; the pool's name when empty. It cannot be changed.
 	// +optional

@@ -20,6 +20,7 @@ import (
 // +kubebuilder:printcolumn:name="Doing",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 40",message="metadata.name: at most 40 characters, so that the names of the cluster's daemons fit"
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')",message="metadata.name: lower-case letters, digits and -, and it must begin with a letter: the mons' Services bear it"
 type StorageCluster struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -98,7 +99,7 @@ type ConfigSection map[string]ConfigValue
 
 // ConfigValue is one line of ceph.conf.
 // +kubebuilder:validation:MaxLength=1024
-// +kubebuilder:validation:XValidation:rule="!self.contains('\\n')",message="spec.ceph.config: a value is one line"
+// +kubebuilder:validation:XValidation:rule="!self.contains('\\n') && !self.contains('\\r')",message="spec.ceph.config: a value is one line"
 type ConfigValue string
 
 // MonSpec are the monitors.
@@ -182,7 +183,7 @@ type StorageDevice struct {
 	// Name below /dev/disk/by-id as NodeStorage shows it, or a full path below /dev/disk.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128
-	// +kubebuilder:validation:XValidation:rule="!self.matches('^(/dev/)?(x?[hsv]d[a-z]+|nvme.*n.|(loop|dm-|md)[0-9]+)$')",message="spec.storage.nodes.devices.name: kernel names such as /dev/sdb change between boots; use the name below /dev/disk/by-id that 'kubectl get nodestorage -o yaml' shows"
+	// +kubebuilder:validation:XValidation:rule="!self.matches(r'^(/dev/)?(x?[hsv]d[a-z]+\\d*|nvme\\d+n.*|(loop|dm-|md)\\d+)$')",message="spec.storage.nodes.devices.name: kernel names such as /dev/sdb change between boots; use the name below /dev/disk/by-id that 'kubectl get nodestorage -o yaml' shows"
 	// +kubebuilder:validation:XValidation:rule="self.matches('^(/dev/disk/by-[a-z]+/)?[A-Za-z0-9+_.:@=-]+$')",message="spec.storage.nodes.devices.name: must be a name below /dev/disk/by-id, or a path such as /dev/disk/by-path/pci-0000:00:1f.2-ata-1"
 	Name string `json:"name"`
 	// DeviceClass in place of the node's.

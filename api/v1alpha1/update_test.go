@@ -1,0 +1,120 @@
+package v1alpha1_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/cairn-storage/cairn/tests/controlplane"
+)
+
+const clusterSpec = `{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1}]}]}}}`
+
+func TestWhatCannotBeChangedIsRefusedWithTheReason(t *testing.T) {
+	for name, test := range map[string]struct{ kind, before, patch, says string }{
+		"the network": {"StorageCluster", clusterSpec, `{spec: {network: {provider: host}}}`,
+			"spec.network: cannot be changed, because every daemon's address would change at once"},
+		"the data path": {"StorageCluster", clusterSpec, `{spec: {dataPath: /data}}`,
+			"spec.dataPath: cannot be changed, because the mons' stores lie there"},
+		"a pool's cluster": {"BlockPool", `{spec: {cluster: main}}`, `{spec: {cluster: other}}`,
+			"spec.cluster: cannot be changed"},
+		"a StorageClass's name": {"BlockPool", `{spec: {cluster: main, storageClass: {name: fast}}}`, `{spec: {storageClass: {name: slow}}}`,
+			"spec.storageClass.name: cannot be changed"},
+		"a StorageClass's name that was the pool's own": {"BlockPool", `{spec: {cluster: main, storageClass: {}}}`, `{spec: {storageClass: {name: slow}}}`,
+			"spec.storageClass.name: cannot be changed"},
+		"a StorageClass's name, by leaving it out": {"BlockPool", `{spec: {cluster: main, storageClass: {name: fast}}}`, `{spec: {storageClass: {name: null}}}`,
+			"spec.storageClass.name: cannot be changed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.ErrorContains(t, change(t, test.kind, test.before, test.patch), test.says)
+		})
+	}
+}
+
+func TestWhatMayBeChangedIsTaken(t *testing.T) {
+	for name, test := range map[string]struct{ kind, before, patch string }{
+		"a device is added":            {"StorageCluster", clusterSpec, `{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1}, {name: disk2}]}]}}}`},
+		"a mon count grows":            {"StorageCluster", `{spec: {mon: {count: 1}, storage: {nodeSelector: {}, filter: {rotational: true}}}}`, `{spec: {mon: {count: 3}}}`},
+		"the image is another":         {"StorageCluster", clusterSpec, `{spec: {ceph: {image: "cairn.storage/ceph:20.2.5"}}}`},
+		"a quota is set":               {"BlockPool", `{spec: {cluster: main}}`, `{spec: {quota: 5Gi}}`},
+		"a StorageClass is asked for":  {"BlockPool", `{spec: {cluster: main}}`, `{spec: {storageClass: {}}}`},
+		"a StorageClass's filesystem":  {"BlockPool", `{spec: {cluster: main, storageClass: {name: fast}}}`, `{spec: {storageClass: {fsType: xfs}}}`},
+		"a StorageClass as it already": {"BlockPool", `{spec: {cluster: main, storageClass: {name: fast}}}`, `{spec: {storageClass: {name: fast}}}`},
+	} {
+		t.Run(name, func(t *testing.T) { require.NoError(t, change(t, test.kind, test.before, test.patch)) })
+	}
+}
+
+// change makes a resource and returns what the server says to a patch of it.
+func change(t *testing.T, kind, before, patch string) error {
+	t.Helper()
+	_, c := controlplane.Start(t)
+	u := resource(t, kind, before)
+	u.SetName("")
+	u.SetGenerateName("change-")
+	require.NoError(t, c.Create(t.Context(), u))
+	text, err := yaml.YAMLToJSON([]byte(patch))
+	require.NoError(t, err)
+	return c.Patch(t.Context(), u, client.RawPatch(types.MergePatchType, text))
+}
+
+func TestDefaultsAreInTheSchema(t *testing.T) {
+	for name, test := range map[string]struct {
+		kind, spec string
+		path       []string
+		want       any
+	}{
+		"the image of Ceph":         {"StorageCluster", clusterSpec, []string{"ceph", "image"}, "cairn.storage/ceph:20.2.4"},
+		"the pull policy":           {"StorageCluster", clusterSpec, []string{"ceph", "imagePullPolicy"}, "IfNotPresent"},
+		"three mons":                {"StorageCluster", clusterSpec, []string{"mon", "count"}, int64(3)},
+		"two mgrs":                  {"StorageCluster", clusterSpec, []string{"mgr", "count"}, int64(2)},
+		"the pods' network":         {"StorageCluster", clusterSpec, []string{"network", "provider"}, "pod"},
+		"where the mons' stores go": {"StorageCluster", clusterSpec, []string{"dataPath"}, "/var/lib/cairn"},
+		"data is kept":              {"StorageCluster", clusterSpec, []string{"deletion", "policy"}, "Retain"},
+		"three replicas":            {"BlockPool", `{spec: {cluster: main}}`, []string{"replicas"}, int64(3)},
+		"on three hosts":            {"BlockPool", `{spec: {cluster: main}}`, []string{"failureDomain"}, "host"},
+		"volumes go with claims":    {"BlockPool", `{spec: {cluster: main, storageClass: {}}}`, []string{"storageClass", "reclaimPolicy"}, "Delete"},
+		"volumes are ext4":          {"BlockPool", `{spec: {cluster: main, storageClass: {}}}`, []string{"storageClass", "fsType"}, "ext4"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			taken, err := offer(t, test.kind, test.spec)
+			require.NoError(t, err)
+			value, found, err := unstructured.NestedFieldNoCopy(taken.Object, append([]string{"spec"}, test.path...)...)
+			require.NoError(t, err)
+			require.True(t, found, "spec.%v has no default", test.path)
+			require.Equal(t, test.want, value)
+		})
+	}
+	t.Run("no StorageClass is made that nobody asked for", func(t *testing.T) {
+		taken, err := offer(t, "BlockPool", `{spec: {cluster: main}}`)
+		require.NoError(t, err)
+		_, found, err := unstructured.NestedFieldNoCopy(taken.Object, "spec", "storageClass")
+		require.NoError(t, err)
+		require.False(t, found)
+	})
+}
+
+// Strict validation refuses fields that the schema does not know, as kubectl does.
+func TestEveryExampleAppliesAsItIs(t *testing.T) {
+	_, c := controlplane.Start(t)
+	examples, err := filepath.Glob(controlplane.Path("deploy/examples/*.yaml"))
+	require.NoError(t, err)
+	require.NotEmpty(t, examples)
+	for _, path := range examples {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			text, err := os.ReadFile(path)
+			require.NoError(t, err)
+			u := &unstructured.Unstructured{}
+			require.NoError(t, yaml.UnmarshalStrict(text, &u.Object))
+			u.SetNamespace("default")
+			require.NoError(t, c.Create(t.Context(), u, client.DryRunAll, &client.CreateOptions{Raw: &metav1.CreateOptions{FieldValidation: "Strict"}}))
+		})
+	}
+}
