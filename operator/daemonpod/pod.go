@@ -72,6 +72,9 @@ func (p *Pod) Spread(selector map[string]string) {
 	}}
 }
 
+// StopsWithin bounds how long the daemon may take to stop, in seconds.
+func (p *Pod) StopsWithin(seconds int64) { p.spec.TerminationGracePeriodSeconds = &seconds }
+
 // Privileged gives the pod's containers the node's devices.
 func (p *Pod) Privileged() { p.privileged = true }
 

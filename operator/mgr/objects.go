@@ -24,6 +24,7 @@ func ObjectName(cluster *v1alpha1.StorageCluster, name string) string {
 // Deployment runs one mgr.
 func Deployment(cluster *v1alpha1.StorageCluster, name string) *appsv1.Deployment {
 	pod := daemonpod.New(cluster, Component, name)
+	pod.StopsWithin(5) // a mgr keeps nothing, and waits for mons that may be gone
 	pod.Spread(cluster.Spec.Placement.NodeSelector)
 	pod.Secret("keyring", ObjectName(cluster, name), "/run/keyring", "keyring")
 	pod.EmptyDir("data", "/var/lib/ceph/mgr")

@@ -30,6 +30,7 @@ var packages = []struct{ name, program string }{
 	{"e2fsprogs", "chattr"},
 	{"xfsprogs", "mkfs.xfs"},
 	{"fio", "fio"},
+	{"fdisk", "sfdisk"},
 }
 
 func missingPackages() []string {
