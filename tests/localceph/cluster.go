@@ -21,10 +21,14 @@ import (
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
 
-// Options of a cluster. Zero values are one mon and three OSDs of 4 GiB.
+// Options of a cluster. Zero values are one mon, one mgr and three OSDs of 4 GiB.
 type Options struct {
-	Mons, OSDs int
-	OSDBytes   int64
+	Mons, Mgrs, OSDs int
+	OSDBytes         int64
+	// Devices are block devices for the OSDs, in place of files.
+	Devices []string
+	// Settings are lines of ceph.conf in place of those that tests are tuned with.
+	Settings string
 }
 
 // Cluster is a running Ceph.
@@ -66,8 +70,17 @@ func Start(ctx context.Context, dir string, options Options) (*Cluster, error) {
 	if options.Mons == 0 {
 		options.Mons = 1
 	}
+	if options.Mgrs == 0 {
+		options.Mgrs = 1
+	}
+	if len(options.Devices) > 0 {
+		options.OSDs = len(options.Devices)
+	}
 	if options.OSDs == 0 {
 		options.OSDs = 3
+	}
+	if options.Settings == "" {
+		options.Settings = tuned
 	}
 	if options.OSDBytes == 0 {
 		options.OSDBytes = 4 << 30
@@ -95,8 +108,10 @@ func (c *Cluster) start(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := c.spawn("ceph-mgr", "-i", "x", "--mgr-data", c.path("mgr"), "--keyring", c.path("keyring")); err != nil {
-		return err
+	for i := range c.options.Mgrs {
+		if err := c.spawn("ceph-mgr", "-i", mgrName(i), "--mgr-data", c.path("mgr", mgrName(i)), "--keyring", c.path("keyring")); err != nil {
+			return err
+		}
 	}
 	osds, _ := errgroup.WithContext(ctx)
 	for i := range c.options.OSDs {
@@ -113,7 +128,12 @@ func (c *Cluster) prepare() error {
 	entities := map[string]string{
 		"mon.":         `mon = "allow *"`,
 		"client.admin": `mon = "allow *" osd = "allow *" mgr = "allow *" mds = "allow *"`,
-		"mgr.x":        `mon = "allow profile mgr" osd = "allow *" mds = "allow *"`,
+	}
+	for i := range c.options.Mgrs {
+		entities["mgr."+mgrName(i)] = `mon = "allow profile mgr" osd = "allow *" mds = "allow *"`
+		if err := os.MkdirAll(c.path("mgr", mgrName(i)), 0o755); err != nil {
+			return err
+		}
 	}
 	for i := range c.options.OSDs {
 		entities[fmt.Sprintf("osd.%d", i)] = `mon = "allow profile osd" osd = "allow *" mgr = "allow profile osd"`
@@ -141,13 +161,13 @@ func (c *Cluster) prepare() error {
 		hosts = append(hosts, c.monAddr(i))
 	}
 	c.MonHost = strings.Join(hosts, ",")
-	for _, sub := range []string{"mon", "mgr", "log", "run"} {
+	for _, sub := range []string{"mon", "log", "run"} {
 		if err := os.MkdirAll(c.path(sub), 0o755); err != nil {
 			return err
 		}
 	}
 	conf := fmt.Sprintf("[global]\nfsid = %s\nmon_host = %s\nkeyring = %s\nlog_file = %s/$name.log\nadmin_socket = %s/$name.asok\nrun_dir = %s\npid_file =\nms_bind_ipv4 = true\npublic_network = 127.0.0.0/8\n%s",
-		c.FSID, c.MonHost, c.path("keyring"), c.path("log"), c.path("run"), c.path("run"), tuned)
+		c.FSID, c.MonHost, c.path("keyring"), c.path("log"), c.path("run"), c.path("run"), c.options.Settings)
 	if err := os.WriteFile(c.path("ceph.conf"), []byte(conf), 0o644); err != nil {
 		return err
 	}
@@ -177,6 +197,11 @@ func (c *Cluster) startOSD(ctx context.Context, i int) error {
 	key := fmt.Sprintf("[osd.%d]\nkey = %s\n", i, c.keys[fmt.Sprintf("osd.%d", i)].Reveal())
 	if err := os.WriteFile(filepath.Join(data, "keyring"), []byte(key), 0o600); err != nil {
 		return err
+	}
+	if len(c.options.Devices) > 0 {
+		if err := os.Symlink(c.options.Devices[i], filepath.Join(data, "block")); err != nil {
+			return err
+		}
 	}
 	common := []string{"-i", id, "--osd-data", data, "--osd-uuid", osdUUID, "--bluestore-block-size", fmt.Sprint(c.options.OSDBytes)}
 	if err := c.run(ctx, "ceph-osd", append(common, "--mkfs")...); err != nil {
@@ -271,6 +296,8 @@ func (c *Cluster) path(parts ...string) string {
 func (c *Cluster) monAddr(i int) string { return fmt.Sprintf("v2:127.0.0.1:%d/0", c.ports[i]) }
 
 func monName(i int) string { return string(rune('a' + i)) }
+
+func mgrName(i int) string { return string(rune('x' + i)) }
 
 func freePorts(n int) ([]int, error) {
 	var ports []int
