@@ -73,14 +73,18 @@ func (r *Reconciler) newOSD(ctx context.Context, o *Observed, target osd.Target)
 	return err
 }
 
+// osdKey returns the key in an OSD's Secret, and makes it for an OSD that Ceph
+// does not know: no other key would fit one that it does.
 func (r *Reconciler) osdKey(ctx context.Context, o *Observed, target osd.Target) (ceph.Key, error) {
 	fresh, err := ceph.NewKey(o.Now)
 	if err != nil {
 		return "", err
 	}
 	secret := osd.Secret(o.Cluster, target, fresh, -1, false)
-	if err := ignoreExists(r.Client.Create(ctx, secret, client.FieldOwner(kube.Manager))); err != nil {
-		return "", err
+	if o.osd(target.UUID) == nil {
+		if err := ignoreExists(r.Client.Create(ctx, secret, client.FieldOwner(kube.Manager))); err != nil {
+			return "", err
+		}
 	}
 	var live corev1.Secret
 	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(secret), &live); err != nil {

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -53,13 +54,16 @@ func (p *planner) add(s Step) { p.steps = append(p.steps, s) }
 
 // keys come first, and only for a cluster that never had any.
 func (p *planner) keys() error {
-	if p.o.Keys == nil && p.o.KeysError == nil && p.o.Cluster.Status.FSID == "" {
+	if p.o.Keys == nil && p.o.KeysError == nil && !p.o.hadKeys() {
 		s := step("keys", "make the cluster's fsid and first keys", "a new cluster begins with them", "")
 		s.MakeKeys = true
 		p.add(s)
 	}
 	return nil
 }
+
+// hadKeys reports whether anything was ever made with the cluster's keys.
+func (o *Observed) hadKeys() bool { return o.Cluster.Status.FSID != "" || len(o.Deployments) > 0 }
 
 // foundation is what daemons need before they start.
 func (p *planner) foundation() error {
@@ -93,32 +97,51 @@ func (p *planner) foundation() error {
 // mons are made all at once when the cluster is founded; later ones join, and
 // changed ones restart, one at a time while all others are in quorum.
 func (p *planner) mons() error {
-	busy := ""
-	if p.founded() {
-		busy = p.quorumGap()
-	}
-	return p.daemons(mon.Component, p.d.MonDeployments, func(*appsv1.Deployment, bool) string {
-		gate := busy
-		if p.founded() && busy == "" {
-			busy = "the mon before it is back in quorum"
+	before := ""
+	return p.daemons(mon.Component, p.d.MonDeployments, func(d *appsv1.Deployment, exists bool) string {
+		name := d.Labels[kube.LabelInstance]
+		if !p.founded() || !exists && p.member(name) {
+			return ""
+		}
+		gate := p.quorumGap(name)
+		if gate == "" {
+			gate, before = before, "the mon before it is back in quorum"
 		}
 		return gate
 	})
 }
 
+// member reports whether a mon may be one of the monmap: then the quorum only
+// gains when it starts.
+func (p *planner) member(name string) bool {
+	return p.o.Ceph == nil || slices.Contains(p.o.Ceph.Status.Mons, name)
+}
+
 // founded reports whether a quorum has ever been seen.
 func (p *planner) founded() bool { return p.o.Cluster.Status.FSID != "" || p.o.Ceph != nil }
 
-// quorumGap says which mons are missing from the quorum.
-func (p *planner) quorumGap() string {
+// quorumGap says which other mon is missing from the quorum, or soon will be. A
+// mon that is missing itself is no loss.
+func (p *planner) quorumGap(name string) string {
 	if p.o.Ceph == nil {
 		return "the mons have a quorum"
 	}
 	s := p.o.Ceph.Status
-	if missing := without(s.Mons, s.Quorum); len(missing) > 0 {
+	if missing := without(without(s.Mons, s.Quorum), []string{name}); len(missing) > 0 {
 		return fmt.Sprintf("mon %s is in quorum", missing[0])
 	}
+	for _, d := range p.d.MonDeployments {
+		if other := d.Labels[kube.LabelInstance]; other != name && rolling(p.o.Deployments[d.Name]) {
+			return fmt.Sprintf("mon %s has restarted", other)
+		}
+	}
 	return ""
+}
+
+// rolling reports whether a Deployment's pod is still to be replaced or to
+// start. Ceph knows of a restart only after Kubernetes has begun it.
+func rolling(d *appsv1.Deployment) bool {
+	return d != nil && (d.Status.ObservedGeneration < d.Generation || d.Status.UpdatedReplicas < 1 || d.Status.AvailableReplicas < 1)
 }
 
 func without(all, some []string) (rest []string) {
@@ -223,11 +246,14 @@ func (p *planner) newOSDs() error {
 func (p *planner) osds() error {
 	node := ""
 	return p.daemons("osd", p.d.OSDDeployments, func(d *appsv1.Deployment, exists bool) string {
-		if !exists {
-			return ""
+		if known := p.o.osd(d.Annotations[kube.AnnotationUUID]); !exists || known != nil && !known.Up {
+			return "" // nothing is lost by starting what does not run
 		}
 		if gap := unclean(p.o.Ceph); gap != "" {
 			return gap
+		}
+		if other := p.rollingElsewhere(d.Annotations[kube.AnnotationNode]); other != "" {
+			return other + " has restarted"
 		}
 		if here := d.Annotations[kube.AnnotationNode]; node == "" || node == here {
 			node = here
@@ -235,6 +261,17 @@ func (p *planner) osds() error {
 		}
 		return "the OSDs of node " + node + " have restarted"
 	})
+}
+
+// rollingElsewhere names an OSD of another node whose pod is being replaced.
+func (p *planner) rollingElsewhere(node string) string {
+	for _, d := range p.d.OSDDeployments {
+		known := p.o.osd(d.Annotations[kube.AnnotationUUID])
+		if d.Annotations[kube.AnnotationNode] != node && known != nil && known.In && rolling(p.o.Deployments[d.Name]) {
+			return fmt.Sprintf("osd.%d", known.ID)
+		}
+	}
+	return ""
 }
 
 // unclean says what keeps an OSD from being restarted without risk.
@@ -246,9 +283,9 @@ func unclean(state *CephState) string {
 	if s.OSDsUp < s.OSDsIn {
 		return fmt.Sprintf("all OSDs are up (%d of %d are)", s.OSDsUp, s.OSDsIn)
 	}
-	for pgs, count := range s.PGs {
+	for _, pgs := range slices.Sorted(maps.Keys(s.PGs)) {
 		if !cleanPGs(pgs) {
-			return fmt.Sprintf("all PGs are active+clean (%d are %s)", count, pgs)
+			return fmt.Sprintf("all PGs are active+clean (%d are %s)", s.PGs[pgs], pgs)
 		}
 	}
 	return ""

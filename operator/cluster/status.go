@@ -104,8 +104,8 @@ func keysMissing(o *Observed, _ *Desired, _ []Step) *v1alpha1.Blocker {
 	switch {
 	case o.KeysError != nil:
 		return blocker(v1alpha1.ReasonKeysMissing, "%v. Restore the Secret from a backup", o.KeysError)
-	case o.Keys == nil && o.Cluster.Status.FSID != "":
-		return blocker(v1alpha1.ReasonKeysMissing, "the Secret %s with the keys of cluster %s is gone. Cairn makes no new ones, because they would not fit the data. Restore the Secret from a backup",
+	case o.Keys == nil && o.hadKeys():
+		return blocker(v1alpha1.ReasonKeysMissing, "the Secret %s with the fsid %s and the keys of the cluster is gone. Cairn makes no new ones, because they would not fit the data. Restore the Secret from a backup",
 			KeysName(o.Cluster), o.Cluster.Status.FSID)
 	}
 	return nil

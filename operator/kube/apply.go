@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -48,7 +49,7 @@ func covers(found, wanted any) bool {
 			return len(want) == 0
 		}
 		for key, value := range want {
-			if !covers(have[key], value) {
+			if identity, ok := identities[key]; ok && !coversItems(have[key], value, identity) || !ok && !covers(have[key], value) {
 				return false
 			}
 		}
@@ -68,6 +69,32 @@ func covers(found, wanted any) bool {
 		return true
 	}
 	return equality.Semantic.DeepEqual(found, wanted) || sameQuantity(found, wanted)
+}
+
+// identities are the lists whose items server-side apply tells apart by a
+// field: items that others added are theirs, and stay.
+var identities = map[string]string{
+	"containers": "name", "initContainers": "name", "volumes": "name", "env": "name",
+	"ports": "name", "volumeMounts": "mountPath", "ownerReferences": "uid",
+}
+
+func coversItems(found, wanted any, identity string) bool {
+	items, ok := wanted.([]any)
+	if !ok {
+		return covers(found, wanted)
+	}
+	have, _ := found.([]any)
+	for _, item := range items {
+		if !slices.ContainsFunc(have, func(other any) bool { return field(other, identity) == field(item, identity) && covers(other, item) }) {
+			return false
+		}
+	}
+	return true
+}
+
+func field(item any, name string) any {
+	fields, _ := item.(map[string]any)
+	return fields[name]
 }
 
 // Hash of an object as it would be applied.

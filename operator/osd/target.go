@@ -127,12 +127,19 @@ func (s selection) byName(fsid string, devices []v1alpha1.Device) (targets []Tar
 			continue
 		}
 		device := devices[at]
-		if !device.Usable && !ours(device, fsid) && !begun(device, UUID(fsid, s.node, want.Name)) {
+		if !device.Usable && !ours(device, fsid) && !begun(device, UUID(fsid, s.node, or(device.ID, want.Name))) {
 			problems = append(problems, Problem{v1alpha1.ReasonDeviceRefused, fmt.Sprintf(
 				"device %q on node %s is refused (%s): %s", want.Name, s.node, device.Reason, device.Message)})
 			continue
 		}
-		targets = append(targets, s.target(device, want.Name, or(want.DeviceClass, s.class), fsid))
+		target := s.target(device, want.Name, or(want.DeviceClass, s.class), fsid)
+		if twin := slices.IndexFunc(targets, func(t Target) bool { return t.UUID == target.UUID }); twin >= 0 {
+			problems = append(problems, Problem{v1alpha1.ReasonDeviceRefused, fmt.Sprintf(
+				"devices %q and %q on node %s are one device. Leave one of them out of spec.storage.nodes[%s].devices",
+				targets[twin].Device, want.Name, s.node, s.node)})
+			continue
+		}
+		targets = append(targets, target)
 	}
 	return targets, problems
 }
@@ -176,7 +183,7 @@ func (s selection) target(device v1alpha1.Device, name string, class v1alpha1.De
 	if ours(device, fsid) {
 		t.UUID = device.OSD.UUID
 	} else {
-		t.UUID = UUID(fsid, s.node, name)
+		t.UUID = UUID(fsid, s.node, or(device.ID, name))
 	}
 	return t
 }

@@ -1,0 +1,109 @@
+package mon
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+)
+
+func node(name, zone string) corev1.Node {
+	n := corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if zone != "" {
+		n.Labels = map[string]string{corev1.LabelTopologyZone: zone}
+	}
+	return n
+}
+
+func TestAssign(t *testing.T) {
+	three := []corev1.Node{node("n1", ""), node("n2", ""), node("n3", "")}
+	all := []string{"a", "b", "c"}
+	for name, test := range map[string]struct {
+		have   []Mon
+		nodes  []corev1.Node
+		count  int
+		shared bool
+		want   []Mon
+	}{
+		"the first mons found the cluster together, one a node": {
+			nodes: three, count: 3,
+			want: []Mon{{Name: "a", Node: "n1", Founders: all}, {Name: "b", Node: "n2", Founders: all}, {Name: "c", Node: "n3", Founders: all}}},
+		"a single mon founds alone": {
+			nodes: three, count: 1, want: []Mon{{Name: "a", Node: "n1", Founders: []string{"a"}}}},
+		"later mons join those that are": {
+			have: []Mon{{Name: "a", Node: "n2", Address: "10.0.0.1", Founders: []string{"a"}}}, nodes: three, count: 3,
+			want: []Mon{{Name: "a", Node: "n2", Address: "10.0.0.1", Founders: []string{"a"}},
+				{Name: "b", Node: "n1", Founders: []string{"a"}}, {Name: "c", Node: "n3", Founders: []string{"a"}}}},
+		"mons spread over zones before nodes": {
+			nodes: []corev1.Node{node("n1", "west"), node("n2", "west"), node("n3", "east"), node("n4", "north")}, count: 3,
+			want: []Mon{{Name: "a", Node: "n1", Founders: all}, {Name: "b", Node: "n3", Founders: all}, {Name: "c", Node: "n4", Founders: all}}},
+		"too few nodes give fewer mons": {
+			nodes: three[:2], count: 3,
+			want: []Mon{{Name: "a", Node: "n1", Founders: []string{"a", "b"}}, {Name: "b", Node: "n2", Founders: []string{"a", "b"}}}},
+		"shared nodes take several": {
+			nodes: three[:1], count: 3, shared: true,
+			want: []Mon{{Name: "a", Node: "n1", Founders: all}, {Name: "b", Node: "n1", Founders: all}, {Name: "c", Node: "n1", Founders: all}}},
+		"a mon stays where it is when its node is gone": {
+			have: []Mon{{Name: "a", Node: "lost", Founders: []string{"a"}}}, nodes: three, count: 1,
+			want: []Mon{{Name: "a", Node: "lost", Founders: []string{"a"}}}},
+		"a free name is used, never one that is taken": {
+			have: []Mon{{Name: "a", Node: "n1"}, {Name: "c", Node: "n3"}}, nodes: three, count: 3,
+			want: []Mon{{Name: "a", Node: "n1"}, {Name: "c", Node: "n3"}, {Name: "b", Node: "n2", Founders: []string{"a", "c"}}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, test.want, Assign(test.have, test.nodes, test.count, test.shared))
+		})
+	}
+}
+
+func TestAMonIsReadBackFromItsService(t *testing.T) {
+	for name, test := range map[string]struct {
+		provider, clusterIP, want string
+	}{
+		"in the pods' network it has its Service's address": {"pod", "10.96.0.7", "10.96.0.7"},
+		"in the hosts' network it has its node's":           {"host", corev1.ClusterIPNone, "192.168.0.2"},
+		"without an address it has none":                    {"pod", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cluster := &v1alpha1.StorageCluster{ObjectMeta: metav1.ObjectMeta{Name: "main"}}
+			cluster.Spec.Network.Provider = test.provider
+			made := Mon{Name: "b", Node: "n2", Founders: []string{"a", "b", "c"}}
+			service := Service(cluster, made)
+			service.Spec.ClusterIP = test.clusterIP
+			addresses := map[string]string{"n2": "192.168.0.2"}
+			made.Address = test.want
+			require.Equal(t, []Mon{made}, Observed([]corev1.Service{*service}, func(node string) string { return addresses[node] }))
+		})
+	}
+}
+
+func TestObservedMonsComeInOneOrder(t *testing.T) {
+	cluster := &v1alpha1.StorageCluster{}
+	b, a := Service(cluster, Mon{Name: "b"}), Service(cluster, Mon{Name: "a"})
+	none := func(string) string { return "" }
+	require.Equal(t, Observed([]corev1.Service{*a, *b}, none), Observed([]corev1.Service{*b, *a}, none))
+}
+
+func TestHost(t *testing.T) {
+	for name, test := range map[string]struct {
+		mons []Mon
+		want string
+	}{
+		"no mon":                      {nil, ""},
+		"a mon without an address":    {[]Mon{{Name: "a"}}, ""},
+		"both versions of messenger":  {[]Mon{{Address: "10.0.0.1"}}, "[v2:10.0.0.1:3300,v1:10.0.0.1:6789]"},
+		"an IPv6 address in brackets": {[]Mon{{Address: "fd00::1"}}, "[v2:[fd00::1]:3300,v1:[fd00::1]:6789]"},
+		"only mons with addresses": {[]Mon{{Address: "10.0.0.1"}, {}, {Address: "10.0.0.3"}},
+			"[v2:10.0.0.1:3300,v1:10.0.0.1:6789],[v2:10.0.0.3:3300,v1:10.0.0.3:6789]"},
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, test.want, Host(test.mons)) })
+	}
+}
+
+func TestAMonsStoreIsMadeFromItsFoundersOnly(t *testing.T) {
+	mons := []Mon{{Name: "a", Address: "10.0.0.1"}, {Name: "b", Address: "10.0.0.2"}}
+	require.Equal(t, "--addv a [v2:10.0.0.1:3300,v1:10.0.0.1:6789]", addv(Mon{Name: "b", Founders: []string{"a"}}, mons))
+}
