@@ -2,7 +2,6 @@ package connections
 
 import (
 	"context"
-	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -67,7 +66,7 @@ func decode(secret *corev1.Secret, fsid string) (ceph.Credentials, error) {
 		}
 	}
 	if got := string(secret.Data["fsid"]); got != fsid {
-		return ceph.Credentials{}, fmt.Errorf("Secret %s is of cluster %s", secret.Name, got)
+		return ceph.Credentials{}, fault.Errorf(fault.Unavailable, "Secret %s is of cluster %s", secret.Name, got)
 	}
 	return ceph.Credentials{
 		FSID:    fsid,

@@ -89,7 +89,7 @@ func (c *Controllers) prepare(ctx context.Context) (err error) {
 
 // Run runs the controllers until the context ends or the lead is lost.
 func (c *Controllers) Run(ctx context.Context) error {
-	defer c.conn.Close()
+	defer func() { _ = c.conn.Close() }()
 	return lead(ctx, c.options, func(ctx context.Context) {
 		c.factory.Start(ctx.Done())
 		c.factory.WaitForCacheSync(ctx.Done())

@@ -112,10 +112,14 @@ func killsUnderIO(t *testing.T) {
 	require.NoError(t, err)
 	kills := map[string]int{}
 	for range 3 {
+		before := pluginRestarts(t, node)
 		for _, pattern := range []string{"^cairn-csi node", "^cairn-csi controller", "^cairn-operator"} {
 			kills[pattern] += killEverywhere(t, node, pattern)
 		}
-		require.NoError(t, untilPluginServes(t, node))
+		require.NoError(t, kubectl.Until(ctx, "the node plugin on "+node+" to serve again", func() (bool, string) {
+			now := pluginRestarts(t, node)
+			return now != before && strings.HasSuffix(now, "true"), now
+		}))
 	}
 	result := wait()
 	require.True(t, result.Sound(), "%+v", result)
@@ -143,14 +147,13 @@ func killEverywhere(t *testing.T, volumeNode, pattern string) (killed int) {
 	return killed
 }
 
-// untilPluginServes waits until the kubelet has started the node plugin again.
-func untilPluginServes(t *testing.T, node string) error {
-	ctx := bounded(t)
-	return kubectl.Until(ctx, "the node plugin on "+node+" to serve again", func() (bool, string) {
-		ready, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "get", "pods", "-l", "app.kubernetes.io/instance=cairn-csi-node",
-			"--field-selector=spec.nodeName="+node, "-o", "jsonpath={.items[0].status.containerStatuses[0].ready}")
-		return err == nil && ready == "true", ready
-	})
+// pluginRestarts is how often the node plugin on a node has restarted, and
+// whether it is ready: "2 true".
+func pluginRestarts(t *testing.T, node string) string {
+	seen, err := kubectl.Run(bounded(t), "-n", kubectl.Namespace, "get", "pods", "-l", "app.kubernetes.io/instance=cairn-csi-node",
+		"--field-selector=spec.nodeName="+node, "-o", "jsonpath={.items[0].status.containerStatuses[0].restartCount} {.items[0].status.containerStatuses[0].ready}")
+	require.NoError(t, err)
+	return seen
 }
 
 // deletedClaimsLeaveNothing deletes every claim and looks for what is left of

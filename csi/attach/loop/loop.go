@@ -59,7 +59,7 @@ func free() (Device, error) {
 	if err != nil {
 		return Device{}, fmt.Errorf("find a free loop device: %w", err)
 	}
-	defer ctl.Close()
+	defer func() { _ = ctl.Close() }()
 	n, err := unix.IoctlRetInt(int(ctl.Fd()), unix.LOOP_CTL_GET_FREE)
 	if err != nil {
 		return Device{}, fmt.Errorf("find a free loop device: %w", err)
@@ -120,7 +120,7 @@ func configure(device Device, file *os.File, readOnly bool) error {
 	if err != nil {
 		return err
 	}
-	defer node.Close()
+	defer func() { _ = node.Close() }()
 	return unix.IoctlLoopConfigure(int(node.Fd()), &config)
 }
 
@@ -174,7 +174,7 @@ func Abandon(path, name string) error {
 	if err != nil {
 		return fmt.Errorf("abandon %s: %w", path, err)
 	}
-	defer node.Close()
+	defer func() { _ = node.Close() }()
 	if err := unix.IoctlSetInt(int(node.Fd()), unix.LOOP_CLR_FD, 0); err != nil && !errors.Is(err, unix.ENXIO) {
 		return fmt.Errorf("abandon %s: %w", path, err)
 	}
@@ -189,7 +189,7 @@ func Refresh(path string) error {
 	if err != nil {
 		return fmt.Errorf("resize %s: %w", path, err)
 	}
-	defer node.Close()
+	defer func() { _ = node.Close() }()
 	if err := unix.IoctlSetInt(int(node.Fd()), setCapacity, 0); err != nil {
 		return fmt.Errorf("resize %s: %w", path, err)
 	}
@@ -202,7 +202,7 @@ func Size(path string) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("size of %s: %w", path, err)
 	}
-	defer node.Close()
+	defer func() { _ = node.Close() }()
 	var size uint64
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, node.Fd(), unix.BLKGETSIZE64, uintptr(unsafe.Pointer(&size))); errno != 0 {
 		return 0, fmt.Errorf("size of %s: %w", path, errno)

@@ -17,7 +17,7 @@ func TestLifeOfADevice(t *testing.T) {
 	}
 	file, err := os.Create(filepath.Join(t.TempDir(), "cairn-test-backing"))
 	require.NoError(t, err)
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	require.NoError(t, file.Truncate(1<<20))
 	const backing = "cairn-test-backing"
 
@@ -57,7 +57,7 @@ func TestAnOpenDeviceIsNotReleased(t *testing.T) {
 	}
 	file, err := os.Create(filepath.Join(t.TempDir(), "cairn-test-backing"))
 	require.NoError(t, err)
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	require.NoError(t, file.Truncate(1<<20))
 	const backing = "cairn-test-backing"
 	device, err := Bind(t.Context(), file, true)

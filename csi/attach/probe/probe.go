@@ -3,6 +3,7 @@
 package probe
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -55,7 +56,7 @@ func usable(name, root string, needs map[string]string) Method {
 }
 
 func why(err error, missing string) string {
-	if os.IsNotExist(err) || err == fs.ErrNotExist {
+	if errors.Is(err, fs.ErrNotExist) {
 		return missing
 	}
 	return err.Error()

@@ -45,7 +45,7 @@ func TestLinux(t *testing.T) {
 			ctx := t.Context()
 			file, err := os.Create(filepath.Join(t.TempDir(), "cairn-host-test-"+filesystem))
 			require.NoError(t, err)
-			defer file.Close()
+			defer func() { _ = file.Close() }()
 			require.NoError(t, file.Truncate(512<<20))
 			backing := "cairn-host-test-" + filesystem
 			device, err := loop.Bind(ctx, file, false)

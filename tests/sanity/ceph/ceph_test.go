@@ -78,7 +78,7 @@ func preparePool(t *testing.T, credentials ceph.Credentials) {
 	defer cancel()
 	conn, err := rados.Connector{}.Connect(ctx, credentials, ceph.ConnectOptions{MonTimeout: 20 * time.Second, OSDTimeout: 20 * time.Second})
 	require.NoError(t, err)
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	require.NoError(t, conn.EnsurePool(ctx, ceph.PoolSpec{Name: pool, Size: 1, FailureDomain: "osd", Application: "rbd"}))
 }
 
