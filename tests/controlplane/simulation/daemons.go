@@ -1,0 +1,141 @@
+package simulation
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cairn-storage/cairn/daemon/ceph"
+	"github.com/cairn-storage/cairn/daemon/ceph/model"
+	"github.com/cairn-storage/cairn/operator/kube"
+)
+
+const diskSize = 10 << 30
+
+// daemons is what the Ceph in the running pods does.
+func (w *World) daemons(pods []corev1.Pod) {
+	of := map[string][]*corev1.Pod{}
+	for i := range pods {
+		component := pods[i].Labels[kube.LabelComponent]
+		of[component] = append(of[component], &pods[i])
+	}
+	w.mons(of["mon"])
+	if w.Ceph == nil {
+		return
+	}
+	active := ""
+	if len(of["mgr"]) > 0 {
+		active = of["mgr"][0].Labels[kube.LabelInstance]
+	}
+	w.Ceph.SetMgr(active, max(0, len(of["mgr"])-1))
+	up := map[int]bool{}
+	for _, pod := range of["osd"] {
+		if w.hasQuorum() {
+			up[w.osd(pod)] = true
+		}
+	}
+	for _, d := range w.disks {
+		if d.uuid != "" && !up[d.id] {
+			w.Ceph.Down(d.id)
+		}
+	}
+}
+
+// mons found the cluster once a majority of the founders runs.
+func (w *World) mons(pods []*corev1.Pod) {
+	var running []string
+	founders := 0
+	for _, pod := range pods {
+		env := pod.Spec.InitContainers[0].Env
+		fsid := value(env, "FSID")
+		if w.fsid == "" {
+			w.fsid = fsid
+		}
+		require.Equal(w.t, w.fsid, fsid, "mon %s was given another cluster's fsid", pod.Labels[kube.LabelInstance])
+		founders = max(founders, strings.Count(value(env, "ADDV"), "--addv"))
+		running = append(running, pod.Labels[kube.LabelInstance])
+	}
+	slices.Sort(running)
+	w.quorum = running
+	if w.Ceph == nil {
+		if 2*len(running) <= founders {
+			return
+		}
+		w.Ceph = model.New(w.fsid, running...)
+	}
+	for _, name := range running {
+		if !slices.Contains(w.monmap, name) {
+			w.monmap = append(w.monmap, name)
+		}
+	}
+	w.Ceph.SetQuorum(slices.Clone(w.monmap), running)
+}
+
+func (w *World) hasQuorum() bool { return w.Ceph != nil && 2*len(w.quorum) > len(w.monmap) }
+
+// osd prepares the device of an OSD's pod as cairn-daemon does, and starts it.
+func (w *World) osd(pod *corev1.Pod) int {
+	args := pod.Spec.InitContainers[1].Command
+	uuid, device := flag(args, "--uuid"), flag(args, "--device")
+	id, err := strconv.Atoi(flag(args, "--id"))
+	require.NoError(w.t, err)
+	var secret corev1.Secret
+	require.True(w.t, w.has(&secret, pod.Spec.InitContainers[1].Env[0].ValueFrom.SecretKeyRef.Name))
+	w.login(uuid, id, ceph.Key(secret.Data["key"]))
+
+	d := w.disks[pod.Spec.NodeName+"/"+strings.TrimPrefix(device, "/dev/disk/by-id/")]
+	require.NotNil(w.t, d, "osd.%d is started on %s of %s, which does not exist", id, device, pod.Spec.NodeName)
+	if d.uuid == "" {
+		require.Equal(w.t, "false", string(secret.Data["formatted"]), "osd.%d has been up: its disk must not be formatted again", id)
+		d.uuid, d.id = uuid, id
+		w.report(d.node)
+	}
+	require.Equal(w.t, d.uuid, uuid, "%s of %s holds another OSD already", device, pod.Spec.NodeName)
+	w.Ceph.Boot(id, pod.Spec.NodeName, diskSize)
+	return id
+}
+
+// login checks that Ceph knows an OSD's key.
+func (w *World) login(uuid string, id int, key ceph.Key) {
+	conn, err := w.Ceph.Connect(w.context(), ceph.Credentials{}, ceph.ConnectOptions{})
+	require.NoError(w.t, err)
+	osds, err := conn.OSDs(w.context())
+	require.NoError(w.t, err)
+	require.True(w.t, slices.ContainsFunc(osds, func(o ceph.OSD) bool { return o.ID == id && o.UUID == uuid }), "Ceph does not know osd.%d with UUID %s", id, uuid)
+	_, err = conn.NewOSD(w.context(), uuid, key, "")
+	require.NoError(w.t, err, "osd.%d logs in with a key that Ceph does not know", id)
+}
+
+// Wipe makes a node's disk blank, as one that was exchanged.
+func (w *World) Wipe(node, device string) {
+	*w.disks[node+"/"+device] = disk{node: node, name: device}
+	w.report(node)
+}
+
+// Secret of the world's namespace.
+func (w *World) Secret(name string) *corev1.Secret {
+	var secret corev1.Secret
+	require.NoError(w.t, w.Client.Get(w.context(), client.ObjectKey{Namespace: w.Namespace, Name: name}, &secret))
+	return &secret
+}
+
+func value(env []corev1.EnvVar, name string) string {
+	for _, e := range env {
+		if e.Name == name {
+			return e.Value
+		}
+	}
+	return ""
+}
+
+func flag(args []string, name string) string {
+	at := slices.Index(args, name)
+	if at < 0 || at+1 >= len(args) {
+		return ""
+	}
+	return args[at+1]
+}

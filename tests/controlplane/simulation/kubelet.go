@@ -1,0 +1,125 @@
+package simulation
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Step lets Kubernetes and Ceph go on until they rest.
+func (w *World) Step() {
+	var deployments appsv1.DeploymentList
+	require.NoError(w.t, w.Client.List(w.context(), &deployments, client.InNamespace(w.Namespace)))
+	wanted := map[string]bool{}
+	var running []corev1.Pod
+	for i := range deployments.Items {
+		deployment := &deployments.Items[i]
+		pod := w.pod(deployment)
+		wanted[pod.Name] = true
+		w.removePods(func(other *corev1.Pod) bool {
+			return other.Labels["deployment"] == deployment.Name && other.Name != pod.Name
+		})
+		started := w.run(pod)
+		w.rollOut(deployment, started)
+		if started {
+			running = append(running, *pod)
+		}
+	}
+	w.removePods(func(pod *corev1.Pod) bool { return !wanted[pod.Name] })
+	w.daemons(running)
+}
+
+// pod of a Deployment, named for its template.
+func (w *World) pod(deployment *appsv1.Deployment) *corev1.Pod {
+	template, err := json.Marshal(deployment.Spec.Template)
+	require.NoError(w.t, err)
+	hash := fnv.New32a()
+	_, _ = hash.Write(template)
+	pod := &corev1.Pod{ObjectMeta: *deployment.Spec.Template.ObjectMeta.DeepCopy(), Spec: *deployment.Spec.Template.Spec.DeepCopy()}
+	pod.Namespace, pod.Name = deployment.Namespace, fmt.Sprintf("%s-%x", deployment.Name, hash.Sum32())
+	pod.Labels["deployment"] = deployment.Name
+	pod.Spec.NodeName = pod.Spec.NodeSelector[corev1.LabelHostname]
+	if pod.Spec.NodeName == "" {
+		pod.Spec.NodeName = Nodes[0]
+	}
+	return pod
+}
+
+// run makes a pod run, once all that it mounts exists.
+func (w *World) run(pod *corev1.Pod) bool {
+	if !w.mountable(pod) {
+		return false
+	}
+	var live corev1.Pod
+	err := w.Client.Get(w.context(), client.ObjectKeyFromObject(pod), &live)
+	if apierrors.IsNotFound(err) {
+		live = *pod.DeepCopy()
+		err = w.Client.Create(w.context(), &live)
+	}
+	require.NoError(w.t, err)
+	if live.Status.Phase != corev1.PodRunning {
+		live.Status.Phase = corev1.PodRunning
+		require.NoError(w.t, w.Client.Status().Update(w.context(), &live))
+	}
+	return true
+}
+
+func (w *World) mountable(pod *corev1.Pod) bool {
+	for _, volume := range pod.Spec.Volumes {
+		if volume.ConfigMap != nil && !w.has(&corev1.ConfigMap{}, volume.ConfigMap.Name) {
+			return false
+		}
+		if volume.Secret == nil {
+			continue
+		}
+		var secret corev1.Secret
+		if !w.has(&secret, volume.Secret.SecretName) {
+			return false
+		}
+		for _, item := range volume.Secret.Items {
+			if len(secret.Data[item.Key]) == 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (w *World) has(object client.Object, name string) bool {
+	err := w.Client.Get(w.context(), client.ObjectKey{Namespace: w.Namespace, Name: name}, object)
+	require.NoError(w.t, client.IgnoreNotFound(err))
+	return err == nil
+}
+
+// rollOut is what the Deployment controller writes.
+func (w *World) rollOut(deployment *appsv1.Deployment, started bool) {
+	status := appsv1.DeploymentStatus{ObservedGeneration: deployment.Generation, Replicas: 1, UpdatedReplicas: 1}
+	if started {
+		status.ReadyReplicas, status.AvailableReplicas = 1, 1
+	} else {
+		status.UnavailableReplicas = 1
+	}
+	if !equality.Semantic.DeepEqual(deployment.Status, status) {
+		deployment.Status = status
+		require.NoError(w.t, w.Client.Status().Update(w.context(), deployment))
+	}
+}
+
+func (w *World) removePods(which func(*corev1.Pod) bool) {
+	var pods corev1.PodList
+	require.NoError(w.t, w.Client.List(w.context(), &pods, client.InNamespace(w.Namespace)))
+	for i := range pods.Items {
+		if which(&pods.Items[i]) {
+			require.NoError(w.t, w.Client.Delete(w.context(), &pods.Items[i], &client.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0), Preconditions: &metav1.Preconditions{UID: &pods.Items[i].UID}}))
+		}
+	}
+}

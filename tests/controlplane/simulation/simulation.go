@@ -1,0 +1,136 @@
+// Package simulation plays what an API server alone does not have: the
+// Deployment controller and the kubelets that run pods, the agents that report
+// devices, and the Ceph daemons in those pods, over daemon/ceph/model. It does
+// so in one step, when a test says so, and fails the test when the operator
+// does what a real cluster would not survive: a second fsid, a second OSD on a
+// device, a disk formatted again, a key that Ceph does not know.
+package simulation
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/daemon/ceph/model"
+	"github.com/cairn-storage/cairn/operator/connection"
+	"github.com/cairn-storage/cairn/tests/controlplane"
+)
+
+// World is a Kubernetes of three nodes with two disks each, and the Ceph on it.
+type World struct {
+	t testing.TB
+	// Client is a person's: what it writes is not counted.
+	Client    client.WithWatch
+	Namespace string
+	// Ceph is nil until a majority of the first mons run.
+	Ceph *model.Cluster
+	// Connections of the operator.
+	Connections *connection.Manager
+
+	fsid     string
+	monmap   []string
+	quorum   []string
+	disks    map[string]*disk // node/device
+	operator operator
+}
+
+// disk is what the label of a device says.
+type disk struct {
+	node, name string
+	uuid       string
+	id         int
+}
+
+// Nodes of every World.
+var Nodes = []string{"node1", "node2", "node3"}
+
+// New returns a world whose disks are blank, in a namespace of its own.
+func New(t testing.TB) *World {
+	_, c := controlplane.Start(t)
+	w := &World{t: t, Client: c, disks: map[string]*disk{}}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "world-"}}
+	require.NoError(t, c.Create(t.Context(), namespace))
+	w.Namespace = namespace.Name
+	for _, node := range Nodes {
+		for _, name := range []string{"disk1", "disk2"} {
+			w.disks[node+"/"+name] = &disk{node: node, name: name}
+		}
+		w.boot(node)
+	}
+	w.Restart()
+	return w
+}
+
+// boot makes a node and what its agent reports.
+func (w *World) boot(name string) {
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name}}}
+	require.NoError(w.t, ignoreExists(w.Client.Create(w.t.Context(), node)))
+	require.NoError(w.t, w.Client.Get(w.t.Context(), client.ObjectKey{Name: name}, node))
+	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+	require.NoError(w.t, w.Client.Status().Update(w.t.Context(), node))
+	node.Spec.Taints = nil // a new node is tainted until its controller has seen it
+	require.NoError(w.t, w.Client.Update(w.t.Context(), node))
+	require.NoError(w.t, ignoreExists(w.Client.Create(w.t.Context(), &v1alpha1.NodeStorage{ObjectMeta: metav1.ObjectMeta{Name: name}})))
+	w.report(name)
+}
+
+// report is what the agent of a node does.
+func (w *World) report(node string) {
+	var seen v1alpha1.NodeStorage
+	require.NoError(w.t, w.Client.Get(w.t.Context(), client.ObjectKey{Name: node}, &seen))
+	before := seen.DeepCopy()
+	seen.Status = v1alpha1.NodeStorageStatus{}
+	for i, name := range []string{"disk1", "disk2"} {
+		device := v1alpha1.Device{Name: fmt.Sprintf("sd%c", 'a'+i), ID: name, Size: resource.MustParse("10Gi"), Usable: true}
+		if d := w.disks[node+"/"+name]; d.uuid != "" {
+			device.Usable, device.Reason = false, v1alpha1.DeviceHasOSD
+			device.OSD = &v1alpha1.DeviceOSD{ID: int32(d.id), UUID: d.uuid, FSID: w.fsid}
+		}
+		seen.Status.Devices = append(seen.Status.Devices, device)
+	}
+	require.NoError(w.t, w.Client.Status().Patch(w.t.Context(), &seen, client.MergeFrom(before)))
+}
+
+// Cluster makes a StorageCluster with the first disk of every node.
+func (w *World) Cluster(name string, change ...func(*v1alpha1.StorageCluster)) *v1alpha1.StorageCluster {
+	cluster := &v1alpha1.StorageCluster{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: name}}
+	for _, node := range Nodes {
+		cluster.Spec.Storage.Nodes = append(cluster.Spec.Storage.Nodes, v1alpha1.StorageNode{Name: node, Devices: []v1alpha1.StorageDevice{{Name: "disk1"}}})
+	}
+	for _, f := range change {
+		f(cluster)
+	}
+	require.NoError(w.t, w.Client.Create(w.t.Context(), cluster))
+	return cluster
+}
+
+// OSDs are the devices that hold one: node/device → UUID.
+func (w *World) OSDs() map[string]string {
+	found := map[string]string{}
+	for at, d := range w.disks {
+		if d.uuid != "" {
+			found[at] = d.uuid
+		}
+	}
+	return found
+}
+
+// FSID of the mons' stores; empty before the first mon has run.
+func (w *World) FSID() string { return w.fsid }
+
+func (w *World) context() context.Context { return w.t.Context() }
+
+func ignoreExists(err error) error {
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
+}
