@@ -6,7 +6,7 @@ export CAIRN_CACHE := $(CACHE)
 TOOLS := $(CACHE)/bin/tools-$(shell cat tests/tools/go.sum 2>/dev/null | sha256sum | cut -c1-12)
 LAB := bin/lab
 # What runs where Ceph's libraries are, and what runs beside the lab.
-UNIT := $(shell go list ./... 2>/dev/null | grep -v -e /tests/e2e -e /tests/bench -e /tests/deps)
+UNIT := $(shell go list ./... 2>/dev/null | grep -v -e /tests/e2e -e /tests/bench)
 
 .PHONY: help
 help: ## list the targets
