@@ -27,6 +27,8 @@ type Options struct {
 	OSDBytes         int64
 	// Devices are block devices for the OSDs, in place of files.
 	Devices []string
+	// NoWait returns once all is started: the caller waits until it works.
+	NoWait bool
 	// Settings are lines of ceph.conf in place of those that tests are tuned with.
 	Settings string
 }
@@ -120,6 +122,9 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := osds.Wait(); err != nil {
 		return err
 	}
+	if c.options.NoWait {
+		return nil
+	}
 	return c.waitFor(ctx, `"available":true`, "mgr", "dump")
 }
 
@@ -212,6 +217,9 @@ func (c *Cluster) startOSD(ctx context.Context, i int) error {
 	}
 	if err := c.spawn("ceph-osd", "-i", id, "--osd-data", data); err != nil {
 		return err
+	}
+	if c.options.NoWait {
+		return nil
 	}
 	return c.waitFor(ctx, fmt.Sprintf(`{"osd":%d,"uuid":"%s","up":1`, i, osdUUID), "osd", "dump")
 }

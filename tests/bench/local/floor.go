@@ -31,7 +31,8 @@ func floor(ctx context.Context, devices []string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	began := time.Now()
-	cluster, err := localceph.Start(ctx, filepath.Join(dir, "ceph"), localceph.Options{Mons: 3, Mgrs: 2, Devices: devices, Settings: settings})
+	cluster, err := localceph.Start(ctx, filepath.Join(dir, "ceph"), localceph.Options{
+		Mons: 3, Mgrs: 2, Devices: devices, Settings: settings, NoWait: true})
 	if err != nil {
 		return err
 	}
