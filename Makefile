@@ -6,7 +6,7 @@ export CAIRN_CACHE := $(CACHE)
 TOOLS := $(CACHE)/bin/tools-$(shell cat tests/tools/go.sum 2>/dev/null | sha256sum | cut -c1-12)
 LAB := bin/lab
 # What runs where Ceph's libraries are, and what runs beside the lab.
-UNIT := $(shell go list ./... 2>/dev/null | grep -v -e /tests/e2e -e /tests/bench)
+UNIT := $(shell go list ./... 2>/dev/null | grep -v -e /tests/e2e -e /tests/bench -e /tests/sanity/ceph)
 
 .PHONY: help
 help: ## list the targets
@@ -21,11 +21,15 @@ demo-down: $(LAB) ## end the demo and remove all that it made
 	@$(LAB) down
 
 .PHONY: test
-test: install lint generated unit e2e ## all tests: what a change must pass
+test: install lint generated unit sanity e2e ## all tests: what a change must pass
 
 .PHONY: unit
 unit: tools ## unit, contract and sanity tests, in the build root beside a real Ceph
 	@images/in-root $(TOOLS)/gotestsum --format pkgname --format-hide-empty-pkg -- -trimpath -timeout 20m $(UNIT)
+
+.PHONY: sanity
+sanity: ## csi-sanity through the driver's sockets, on a real Ceph with real mounts
+	@set -o pipefail; images/in-root go test -v -trimpath -count=1 -timeout 15m ./tests/sanity/ceph | grep -E '^(csi-sanity|  not run|ok|FAIL|PASS| *---)|Error|failed'
 
 .PHONY: e2e
 e2e: tools images $(LAB) ## end-to-end tests on the lab

@@ -77,6 +77,8 @@ func (r *Reconciler) attach() *appsv1.DaemonSet {
 	pod := r.privileged(AttachName, "attach")
 	// Ready, but never killed by a probe: it holds volumes that are in use.
 	pod.Containers[0].ReadinessProbe = probe("/readyz", 9812)
+	// A pod that is deleted serves on until its last volume has been detached.
+	pod.TerminationGracePeriodSeconds = ptr.To[int64](3600)
 	hostPath(&pod, "state", stateDir, corev1.HostPathDirectoryOrCreate, corev1.MountPropagationNone)
 	return r.daemonSet(AttachName, pod, appsv1.OnDeleteDaemonSetStrategyType)
 }

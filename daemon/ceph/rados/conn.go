@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"sync"
 	"time"
@@ -114,28 +115,39 @@ func call[T any](ctx context.Context, c *conn, op string, f func() (T, error)) (
 	if err := ctx.Err(); err != nil {
 		return none, &ceph.Error{Kind: ceph.Timeout, Op: op, Err: err}
 	}
-	type result struct {
-		value T
-		err   error
-	}
-	done := make(chan result, 1)
+	done := make(chan result[T], 1)
 	start := time.Now()
 	go func() {
 		c.open.RLock()
 		defer c.open.RUnlock()
 		if c.closed {
-			done <- result{err: ceph.Errorf(ceph.Unreached, op, "the connection is closed")}
+			done <- result[T]{err: ceph.Errorf(ceph.Unreached, op, "the connection is closed")}
 			return
 		}
 		value, err := f()
-		done <- result{value, err}
+		done <- result[T]{value, err}
 	}()
 	select {
 	case r := <-done:
 		return r.value, r.err
 	case <-ctx.Done():
+		go closeLate(done)
 		return none, &ceph.Error{Kind: ceph.Timeout, Op: op,
 			Err: fmt.Errorf("no answer from the cluster after %s: %w", time.Since(start).Round(time.Millisecond), ctx.Err())}
+	}
+}
+
+type result[T any] struct {
+	value T
+	err   error
+}
+
+// closeLate closes what a call opened after its caller had gone: an image that
+// nobody knows of would keep its lock.
+func closeLate[T any](done <-chan result[T]) {
+	late := <-done
+	if opened, ok := any(late.value).(io.Closer); ok && late.err == nil {
+		_ = opened.Close()
 	}
 }
 
