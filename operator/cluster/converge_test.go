@@ -110,22 +110,23 @@ func (s *site) versions() map[string]string {
 
 // shape is what there is, without what differs from cluster to cluster.
 func (s *site) shape() []string {
-	uuids := map[string]string{}
-	for at, uuid := range s.OSDs() {
-		uuids[uuid[:13]] = at
-	}
 	var out []string
 	for name := range s.versions() {
 		if strings.Contains(name, "Pod ") {
 			name = name[:strings.LastIndex(name, "-")]
 		}
-		for uuid, at := range uuids {
-			name = strings.ReplaceAll(name, uuid, at)
-		}
-		out = append(out, name)
+		out = append(out, s.anonymous(name))
 	}
 	slices.Sort(out)
 	return out
+}
+
+// anonymous is a name with each OSD's device in place of its UUID.
+func (s *site) anonymous(name string) string {
+	for at, uuid := range s.OSDs() {
+		name = strings.ReplaceAll(name, uuid[:13], strings.ReplaceAll(at, "/", "-"))
+	}
+	return name
 }
 
 func TestAClusterConvergesAndThenNothingIsWritten(t *testing.T) {
@@ -173,7 +174,7 @@ func sweep(t *testing.T, disturb func(s *site, n int)) {
 	undisturbed.converge()
 	shape, writes := undisturbed.shape(), undisturbed.Writes()
 	for n := 1; n <= len(writes); n++ {
-		t.Run(fmt.Sprintf("%02d %s", n, strings.ReplaceAll(writes[n-1], "/", "|")), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%02d %s", n, undisturbed.anonymous(writes[n-1])), func(t *testing.T) {
 			s := newSite(t)
 			disturb(s, n)
 			c := s.converge()
@@ -292,7 +293,7 @@ func TestALostKeyOfAnOSDIsNeverReplacedByOneThatCephDoesNotKnow(t *testing.T) {
 	}
 }
 
-func TestADiskExchangedForABlankOneIsNotFormatted(t *testing.T) {
+func TestAnOSDThatHasBeenUpIsMarkedAsFormatted(t *testing.T) {
 	s := newSite(t)
 	s.converge()
 	s.look()

@@ -222,7 +222,7 @@ func readyCondition(o *Observed, s *v1alpha1.StorageClusterStatus, steps []Step)
 func bounded(message string) string {
 	const limit = 4000
 	if len(message) > limit {
-		return message[:limit] + "…"
+		return strings.ToValidUTF8(message[:limit], "") + "…"
 	}
 	return message
 }

@@ -1,0 +1,169 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/daemon/ceph"
+	"github.com/cairn-storage/cairn/operator/kube"
+	"github.com/cairn-storage/cairn/tests/controlplane"
+)
+
+// situations are what may be the case, with the reasons of the Ready condition
+// and of the others, and what the one line must say.
+var situations = map[string]struct {
+	begin                  func(*testing.T) *scene
+	happens                func(*scene)
+	ready, quorum, healthy string
+	says                   []string
+}{
+	"all is well": {running, func(*scene) {}, v1alpha1.ReasonAsSpecified, v1alpha1.ReasonQuorate, v1alpha1.ReasonHealthOK, []string{"as specified"}},
+	"a new cluster": {empty, func(*scene) {}, v1alpha1.ReasonProgressing, v1alpha1.ReasonNoQuorum, v1alpha1.ReasonUnknown,
+		[]string{"make the cluster's fsid and first keys"}},
+	"too few nodes for the mons": {empty, func(s *scene) { s.Nodes = s.Nodes[:2] }, v1alpha1.ReasonNotEnoughNodes, "", "",
+		[]string{"3 mons need 3 ready nodes", "2 mons have one", "spec.mon.allowSharedNode"}},
+	"a cordoned node": {empty, func(s *scene) { s.Nodes[0].Spec.Unschedulable = true }, v1alpha1.ReasonNotEnoughNodes, "", "", []string{"uncordon"}},
+	"a node that is not there": {running, func(s *scene) { s.Cluster.Spec.Storage.Nodes[0].Name = "n9" }, v1alpha1.ReasonNodeNotFound, "", "",
+		[]string{`"n9"`, "kubectl get nodes"}},
+	"an agent that has not reported": {founding, func(s *scene) { delete(s.Inventory, "n2") }, v1alpha1.ReasonNodeNotInventory, "", "", []string{`NodeStorage "n2"`}},
+	"a device that is not there": {founding, func(s *scene) { s.Cluster.Spec.Storage.Nodes[1].Devices[0].Name = "disk7" }, v1alpha1.ReasonDeviceNotFound, "", "",
+		[]string{`"disk7" on node n2`, "The node has: disk1, disk2", "plug the device in"}},
+	"a device that is refused": {founding, func(s *scene) {
+		d := &s.Inventory["n3"].Status.Devices[1]
+		d.Usable, d.Reason, d.Message = false, v1alpha1.DeviceHasFilesystem, "it holds ext4"
+	}, v1alpha1.ReasonDeviceRefused, "", "", []string{`"disk2" on node n3`, "HasFilesystem", "it holds ext4"}},
+	"a filter that is none": {founding, func(s *scene) {
+		s.Cluster.Spec.Storage.Nodes[0].Devices = nil
+		s.Cluster.Spec.Storage.Nodes[0].Filter = &v1alpha1.DeviceFilter{IDPattern: "["}
+	}, v1alpha1.ReasonBadFilter, "", "", []string{`filter.idPattern "["`}},
+	"no device that matches": {founding, func(s *scene) {
+		s.Cluster.Spec.Storage = v1alpha1.StorageSpec{NodeSelector: &metav1.LabelSelector{}, Filter: &v1alpha1.DeviceFilter{IDPattern: "none"}}
+	}, v1alpha1.ReasonNoDevices, "", "", []string{"kubectl get nodestorage"}},
+	"a pod without its image": {running, func(s *scene) {
+		s.Pods = append(s.Pods, failingPod("mon", "b", corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull", Message: "no such host"}}))
+	}, v1alpha1.ReasonPodFailing, "", "", []string{"mon-b", "node n1", "ErrImagePull: no such host", "logs"}},
+	"a pod that ends again and again": {running, func(s *scene) {
+		s.Pods = append(s.Pods, failingPod("osd", "3", corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}))
+	}, v1alpha1.ReasonPodFailing, "", "", []string{"osd-3", "again and again", "exit code 7: the disk is gone"}},
+	"a pod that fits nowhere": {running, func(s *scene) {
+		pod := failingPod("mgr", "a", corev1.ContainerState{})
+		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: "0/3 nodes are available"}}
+		s.Pods = append(s.Pods, pod)
+	}, v1alpha1.ReasonPodFailing, "", "", []string{"mgr-a", "cannot be scheduled: 0/3 nodes"}},
+	"keys that are gone": {running, func(s *scene) { s.Keys = nil }, v1alpha1.ReasonKeysMissing, "", "", []string{"main-keys", "Restore the Secret from a backup"}},
+	"mons that do not answer": {running, func(s *scene) { s.Ceph, s.CephError = nil, errors.New("timed out") }, v1alpha1.ReasonCephUnreachable, v1alpha1.ReasonNoQuorum, v1alpha1.ReasonUnknown,
+		[]string{"the mons do not answer: timed out", "get pods -l app.kubernetes.io/component=mon"}},
+	"restarts that are not safe": {running, func(s *scene) {
+		s.Cluster.Spec.Ceph.Config = nil
+		s.Cluster.Spec.Resources.OSD.Limits = corev1.ResourceList{}
+		s.Cluster.Spec.Placement.Tolerations = []corev1.Toleration{{Key: "storage", Operator: corev1.TolerationOpExists}}
+		s.Ceph.Status.ActiveMgr, s.Ceph.Status.Mons = "b", []string{"a", "b", "c", "d"}
+		s.Ceph.Status.PGs = map[string]int{"active+degraded": 3}
+		for _, d := range desired(s.Observed, helper).MgrDeployments {
+			d = stamped(s.t, d)
+			d.Generation, d.Status = 1, rolledOut(1)
+			s.Deployments[d.Name] = d
+		}
+	}, v1alpha1.ReasonNotSafeToRestart, "", "", []string{"'restart mon-a as the spec says now' waits until mon d is in quorum"}},
+	"no second mgr": {running, func(s *scene) { s.Ceph.Status.StandbyMgrs = 0 }, v1alpha1.ReasonWaitingForMgr, "", "", []string{"second mgr"}},
+	"Ceph that warns": {running, func(s *scene) {
+		s.Ceph.Status.Health = "HEALTH_WARN"
+		s.Ceph.Status.Checks = []ceph.HealthCheck{{Code: "OSD_DOWN", Severity: "HEALTH_WARN", Summary: "1 osds down"}}
+	}, v1alpha1.ReasonAsSpecified, v1alpha1.ReasonQuorate, v1alpha1.ReasonHealthWarn, nil},
+	"Ceph that has lost something": {running, func(s *scene) { s.Ceph.Status.Health = "HEALTH_ERR" }, v1alpha1.ReasonAsSpecified, v1alpha1.ReasonQuorate, v1alpha1.ReasonHealthErr, nil},
+}
+
+func failingPod(component, instance string, state corev1.ContainerState) corev1.Pod {
+	return corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "cairn-system", Name: component + "-pod", Labels: map[string]string{kube.LabelComponent: component, kube.LabelInstance: instance}},
+		Spec:       corev1.PodSpec{NodeName: "n1"},
+		Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{Name: component, Image: "ceph:test", State: state,
+			LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 7, Message: "the disk is gone"}}}}},
+	}
+}
+
+func TestTheStatusSaysWhatHoldsThingsUpAndWhatToDo(t *testing.T) {
+	for name, test := range situations {
+		t.Run(name, func(t *testing.T) {
+			s := test.begin(t)
+			test.happens(s)
+			got := s.status()
+			ready := meta.FindStatusCondition(got.Conditions, v1alpha1.ConditionReady)
+			require.Equal(t, test.ready, ready.Reason, ready.Message)
+			require.Equal(t, test.ready == v1alpha1.ReasonAsSpecified, ready.Status == metav1.ConditionTrue)
+			for _, words := range test.says {
+				require.Contains(t, ready.Message, words)
+			}
+			if test.quorum != "" {
+				require.Equal(t, test.quorum, meta.FindStatusCondition(got.Conditions, v1alpha1.ConditionQuorum).Reason)
+				require.Equal(t, test.healthy, meta.FindStatusCondition(got.Conditions, v1alpha1.ConditionHealthy).Reason)
+			}
+			if got.Blocker != nil {
+				require.Equal(t, ready.Reason, got.Blocker.Reason)
+				require.Equal(t, ready.Message, got.Blocker.Message)
+			}
+		})
+	}
+}
+
+// Reasons that other tests emit: those of pools, and of clusters that are refused.
+var elsewhere = []string{"InUse", "WrongNamespace", "ClusterNotFound", "ClusterNotReady", "NameTaken", "TooFewFailureDomains"}
+
+func TestEveryReasonIsEmittedBySomeRule(t *testing.T) {
+	emitted := map[string]bool{}
+	for _, reason := range elsewhere {
+		emitted[reason] = true
+	}
+	for _, test := range situations {
+		emitted[test.ready], emitted[test.quorum], emitted[test.healthy] = true, true, true
+	}
+	text, err := os.ReadFile(controlplane.Path("api/v1alpha1/conditions.go"))
+	require.NoError(t, err)
+	reasons := regexp.MustCompile(`Reason\w+ += "(\w+)"`).FindAllStringSubmatch(string(text), -1)
+	require.NotEmpty(t, reasons)
+	for _, reason := range reasons {
+		require.True(t, emitted[reason[1]], "no rule emits %s", reason[1])
+	}
+}
+
+func TestABlockerKeepsTheTimeItBegan(t *testing.T) {
+	s := running(t)
+	s.Keys = nil
+	s.Cluster.Status = s.status()
+	s.Now = moment.Add(3600e9)
+	require.True(t, s.status().Blocker.Since.Time.Equal(moment))
+}
+
+func TestTheSameSightGivesTheSameStatus(t *testing.T) {
+	s := running(t)
+	s.Cluster.Status = s.status()
+	s.Now = moment.Add(3600e9)
+	require.Equal(t, s.Cluster.Status, s.status())
+}
+
+func TestALongPlanIsCutAndSaysSo(t *testing.T) {
+	steps := make([]Step, 50)
+	plan := planOf(steps)
+	require.Len(t, plan, maxPlan)
+	require.Equal(t, "and 31 more steps", plan[maxPlan-1].What)
+}
+
+func TestAMessageFitsItsCondition(t *testing.T) {
+	s := founding(t)
+	for i := range 48 {
+		s.Cluster.Spec.Storage.Nodes[0].Devices = append(s.Cluster.Spec.Storage.Nodes[0].Devices, v1alpha1.StorageDevice{Name: fmt.Sprint(strings.Repeat("ü", 60), i)})
+	}
+	message := s.status().Blocker.Message
+	require.LessOrEqual(t, len(message), 4100)
+	require.True(t, strings.ToValidUTF8(message, "") == message, "a character was cut in two")
+}
