@@ -76,7 +76,7 @@ func run(ctx context.Context, args []string) error {
 
 func (b *bed) start(ctx context.Context) (err error) {
 	if _, err := exec.LookPath("ceph-osd"); err != nil {
-		return fmt.Errorf("Ceph's daemons are not on PATH: run this inside the build root: %w", err)
+		return fmt.Errorf("find Ceph's daemons (run this inside the build root): %w", err)
 	}
 	if b.dir, err = os.MkdirTemp("", "cairn-bench-*"); err != nil {
 		return err
