@@ -256,7 +256,9 @@ func (v *mounted) sync() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(file.Sync(), file.Close())
+	err = errors.Join(file.Sync(), file.Close())
+	time.Sleep(time.Second) // what the OSDs still have to do is nobody's
+	return err
 }
 
 // end takes all of it down again, also when the run was interrupted.
