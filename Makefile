@@ -42,7 +42,7 @@ bench: install images $(LAB) ## measure, and write docs/benchmarks.json and docs
 
 .PHONY: lint
 lint: tools ## golangci-lint, with the import rules of docs/design.md
-	@images/in-root $(TOOLS)/golangci-lint run ./...
+	@mkdir -p $(CACHE)/golangci && GOLANGCI_LINT_CACHE=$(CACHE)/golangci images/in-root $(TOOLS)/golangci-lint run ./...
 
 .PHONY: generated
 generated: tools ## fail when generated code, CRDs or manifests are not current

@@ -32,6 +32,7 @@ const (
 	ReasonPodFailing       = "PodFailing"
 	ReasonKeysMissing      = "KeysMissing"
 	ReasonCephUnreachable  = "CephUnreachable"
+	ReasonStepFailed       = "StepFailed"
 	ReasonNotSafeToRestart = "NotSafeToRestart"
 	ReasonInUse            = "InUse"
 	ReasonClusterNotFound  = "ClusterNotFound"

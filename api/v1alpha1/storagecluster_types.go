@@ -107,6 +107,7 @@ type MonSpec struct {
 	// Count of mons: 1, which does not survive its node, or 3.
 	// +kubebuilder:default=3
 	// +kubebuilder:validation:XValidation:rule="self in [1, 3]",message="spec.mon.count: must be 1 or 3: an even number tolerates no more failures than one less"
+	// +kubebuilder:validation:XValidation:rule="self >= oldSelf",message="spec.mon.count: cannot be lowered yet: taking a mon away is not carried out"
 	Count int32 `json:"count,omitempty"`
 	// AllowSharedNode lets several mons run on one node. A lost node may then lose the quorum.
 	// +optional
@@ -159,6 +160,7 @@ type StorageSpec struct {
 type DeviceClass string
 
 // StorageNode is one node and what of it is used.
+// +kubebuilder:validation:XValidation:rule="!(has(self.devices) && has(self.filter))",message="spec.storage.nodes: a node has devices or a filter, not both"
 type StorageNode struct {
 	// Name of the Kubernetes node.
 	// +kubebuilder:validation:MinLength=1

@@ -29,6 +29,7 @@ func TestWhatCannotBeChangedIsRefusedWithTheReason(t *testing.T) {
 			"spec.storageClass.name: cannot be changed"},
 		"a StorageClass's name that was the pool's own": {"BlockPool", `{spec: {cluster: main, storageClass: {}}}`, `{spec: {storageClass: {name: slow}}}`,
 			"spec.storageClass.name: cannot be changed"},
+		"a mon count that shrinks": {"StorageCluster", clusterSpec, `{spec: {mon: {count: 1}}}`, "spec.mon.count: cannot be lowered yet"},
 		"a StorageClass's name, by leaving it out": {"BlockPool", `{spec: {cluster: main, storageClass: {name: fast}}}`, `{spec: {storageClass: {name: null}}}`,
 			"spec.storageClass.name: cannot be changed"},
 	} {

@@ -67,6 +67,8 @@ func TestAWrongStorageClusterIsRefusedWithTheFieldAndWhatIsRight(t *testing.T) {
 			`{spec: {storage: {nodes: [{name: n1, devices: [{name: /etc/passwd}]}]}}}`, []string{"spec.storage.nodes.devices.name", "must be a name below /dev/disk/by-id"}},
 		"a path that climbs": {
 			`{spec: {storage: {nodes: [{name: n1, devices: [{name: /dev/disk/by-id/../../sda}]}]}}}`, []string{"spec.storage.nodes.devices.name", "must be a name below /dev/disk/by-id"}},
+		"a node with devices and a filter": {
+			`{spec: {storage: {nodes: [{name: n1, devices: [{name: d}], filter: {rotational: true}}]}}}`, []string{"spec.storage.nodes", "devices or a filter, not both"}},
 		"a device class in upper case": {
 			`{spec: {storage: {deviceClass: SSD, nodes: [{name: n1, devices: [{name: d}]}]}}}`, []string{"spec.storage.deviceClass", "^([a-z]"}},
 		"two mons": {

@@ -17,14 +17,16 @@ import (
 )
 
 // apply does every step that nothing holds up, and reports whether it did any.
+// A step that failed says so itself, for the status.
 func (r *Reconciler) apply(ctx context.Context, o *Observed, steps []Step) (worked bool, err error) {
 	var failed []error
-	for _, s := range steps {
+	for i, s := range steps {
 		if s.Wait || s.Gate != "" {
 			continue
 		}
 		worked = true
 		if err := r.do(ctx, o, s); err != nil {
+			steps[i].Failed = err
 			failed = append(failed, fmt.Errorf("%s: %w", s.What, err))
 		}
 	}

@@ -25,6 +25,8 @@ type Step struct {
 	NewOSD *osd.Target
 	// Apply writes objects.
 	Apply []client.Object
+	// Failed is why the step did not succeed when it was tried.
+	Failed error
 	// Wait is a step that others do: a pod that starts, a quorum that forms.
 	Wait bool
 }

@@ -87,7 +87,7 @@ func planOf(steps []Step) (plan []v1alpha1.PlanStep) {
 // blockerOf chains the rules that say what holds things up: the first that
 // finds something wins.
 func blockerOf(o *Observed, d *Desired, steps []Step) *v1alpha1.Blocker {
-	for _, rule := range []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{keysMissing, monNodesMissing, podFailing, deviceProblem, noQuorum, gated} {
+	for _, rule := range []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{keysMissing, monNodesMissing, podFailing, deviceProblem, noQuorum, stepFailed, gated} {
 		if b := rule(o, d, steps); b != nil {
 			return b
 		}
@@ -141,10 +141,20 @@ func noQuorum(o *Observed, _ *Desired, _ []Step) *v1alpha1.Blocker {
 	return nil
 }
 
+// stepFailed reports the first step that was tried and did not succeed.
+func stepFailed(_ *Observed, _ *Desired, steps []Step) *v1alpha1.Blocker {
+	for _, s := range steps {
+		if s.Failed != nil {
+			return blocker(v1alpha1.ReasonStepFailed, "could not %s: %v. It is tried again", s.What, s.Failed)
+		}
+	}
+	return nil
+}
+
 // gated reports the first step that a gate holds up, when no step is open.
 func gated(_ *Observed, _ *Desired, steps []Step) *v1alpha1.Blocker {
 	first := slices.IndexFunc(steps, func(s Step) bool { return s.Gate != "" })
-	if first < 0 || slices.ContainsFunc(steps, func(s Step) bool { return s.Gate == "" }) {
+	if first < 0 || slices.ContainsFunc(steps, func(s Step) bool { return s.Gate == "" && !s.Wait }) {
 		return nil
 	}
 	return blocker(v1alpha1.ReasonNotSafeToRestart, "'%s' waits until %s", steps[first].What, steps[first].Gate)

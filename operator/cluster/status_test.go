@@ -116,8 +116,18 @@ func TestTheStatusSaysWhatHoldsThingsUpAndWhatToDo(t *testing.T) {
 	}
 }
 
-// Reasons that other tests emit: those of pools, and of clusters that are refused.
-var elsewhere = []string{"InUse", "WrongNamespace", "ClusterNotFound", "ClusterNotReady", "NameTaken", "TooFewFailureDomains"}
+func TestAStepThatFailedIsTheBlocker(t *testing.T) {
+	s := running(t)
+	failed := step("osd-n1-disk2", "make an OSD of disk2 on node n1", "the spec names the device", "")
+	failed.Failed = errors.New("osd new: already exists")
+	got := status(s.Observed, desired(s.Observed, helper), []Step{failed})
+	require.Equal(t, v1alpha1.ReasonStepFailed, got.Blocker.Reason)
+	require.Contains(t, got.Blocker.Message, "could not make an OSD of disk2 on node n1: osd new: already exists")
+}
+
+// Reasons that other tests emit: those of pools, of clusters that are refused,
+// and of steps that failed.
+var elsewhere = []string{"StepFailed", "InUse", "WrongNamespace", "ClusterNotFound", "ClusterNotReady", "NameTaken", "TooFewFailureDomains"}
 
 func TestEveryReasonIsEmittedBySomeRule(t *testing.T) {
 	emitted := map[string]bool{}
