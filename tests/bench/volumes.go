@@ -172,19 +172,11 @@ const pluginPattern = "^cairn-csi node"
 // restarts it at once only the first time; later its pod is made anew, which is
 // a restart too and does not wait for the kubelet's back-off.
 func (b *bench) killPlugin(ctx context.Context, node string) error {
-	n, err := lab.Get(node)
-	if err != nil {
-		return err
-	}
 	for i := range kills {
-		if err := kubectl.Until(ctx, "the node plugin to run", func() (bool, string) {
-			pids, err := n.Exec(ctx, "pgrep", "-f", pluginPattern)
-			return err == nil, pids
+		if err := kubectl.Until(ctx, "the node plugin to run, and to be killed", func() (bool, string) {
+			err := story.KillOnNode(ctx, node, pluginPattern)
+			return err == nil, fmt.Sprint(err)
 		}); err != nil {
-			return err
-		}
-		time.Sleep(2 * time.Second)
-		if err := story.KillOnNode(ctx, node, pluginPattern); err != nil {
 			return err
 		}
 		b.say("killed the node plugin on %s (%d of %d)", node, i+1, kills)
