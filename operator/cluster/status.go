@@ -151,13 +151,12 @@ func stepFailed(_ *Observed, _ *Desired, steps []Step) *v1alpha1.Blocker {
 	return nil
 }
 
-// gated reports the first step that a gate holds up, when no step is open.
+// gated reports a gate that holds up the first step, when no other work is open.
 func gated(_ *Observed, _ *Desired, steps []Step) *v1alpha1.Blocker {
-	first := slices.IndexFunc(steps, func(s Step) bool { return s.Gate != "" })
-	if first < 0 || slices.ContainsFunc(steps, func(s Step) bool { return s.Gate == "" && !s.Wait }) {
+	if len(steps) == 0 || steps[0].Gate == "" || slices.ContainsFunc(steps, func(s Step) bool { return s.Gate == "" && !s.Wait }) {
 		return nil
 	}
-	return blocker(v1alpha1.ReasonNotSafeToRestart, "'%s' waits until %s", steps[first].What, steps[first].Gate)
+	return blocker(v1alpha1.ReasonNotSafeToRestart, "'%s' waits until %s", steps[0].What, steps[0].Gate)
 }
 
 // block keeps the time since when a blocker of one reason stands.
