@@ -4,6 +4,7 @@ package story
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -159,7 +160,7 @@ func KillOSD(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("start pgbench: %w", err)
 	}
 	node, err := killOSD(ctx, 0)
-	if err := firstOf(err, load.Wait()); err != nil {
+	if err := errors.Join(err, load.Wait()); err != nil {
 		return "", fmt.Errorf("pgbench while osd.0 on %s was killed: %w: %s", node, err, out.String())
 	}
 	after, err := transactions(ctx)
@@ -173,15 +174,6 @@ func KillOSD(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("osd.0 on %s killed under pgbench: %d transactions committed meanwhile, none failed; it came back by itself", node, after-before), nil
-}
-
-func firstOf(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // killOSD kills an OSD's process on its node.
