@@ -4,6 +4,8 @@ SHELL := /bin/bash
 CACHE ?= $(or $(CAIRN_CACHE),/var/cache/cairn)
 export CAIRN_CACHE := $(CACHE)
 TOOLS := $(CACHE)/bin/tools-$(shell cat tests/tools/go.sum 2>/dev/null | sha256sum | cut -c1-12)
+# The linter's cache holds findings with absolute paths: a checkout at another path must not get them.
+LINT_CACHE := $(CACHE)/golangci/$(shell echo $(CURDIR) | sha256sum | cut -c1-12)
 LAB := bin/lab
 # What runs where Ceph's libraries are, and what runs beside the lab.
 UNIT := $(shell go list ./... 2>/dev/null | grep -v -e /tests/e2e -e /tests/bench -e /tests/sanity/ceph)
@@ -42,7 +44,7 @@ bench: install images $(LAB) ## measure, and write docs/benchmarks.json and docs
 
 .PHONY: lint
 lint: tools ## golangci-lint, with the import rules of docs/design.md
-	@mkdir -p $(CACHE)/golangci && GOLANGCI_LINT_CACHE=$(CACHE)/golangci images/in-root $(TOOLS)/golangci-lint run ./...
+	@mkdir -p $(LINT_CACHE) && GOLANGCI_LINT_CACHE=$(LINT_CACHE) images/in-root $(TOOLS)/golangci-lint run ./...
 
 .PHONY: generated
 generated: tools ## fail when generated code, CRDs or manifests are not current
