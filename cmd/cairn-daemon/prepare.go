@@ -2,6 +2,9 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -14,15 +17,43 @@ func newPrepareCommand() *cobra.Command {
 		Use:   "prepare",
 		Short: "Make an OSD on a blank device, or activate the one that is there; refuse anything else",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			outcome, err := disk.NewPreparer(disk.ThisHost()).Prepare(cmd.Context(), request)
+		RunE:  func(cmd *cobra.Command, _ []string) error { return prepare(cmd, request) },
+	}
+	prepareFlags(cmd, &request)
+	return cmd
+}
+
+func newRunCommand() *cobra.Command {
+	var request disk.Request
+	cmd := &cobra.Command{
+		Use:   "run [flags] -- PROGRAM [ARGUMENT...]",
+		Short: "Prepare an OSD's device as 'prepare' does, and become its daemon",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, daemon []string) error {
+			program, err := exec.LookPath(daemon[0])
 			if err != nil {
+				return fmt.Errorf("find the OSD's program: %w", err)
+			}
+			if err := prepare(cmd, request); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "osd.%d on %s: %s\n", request.ID, request.Device, outcome)
-			return err
+			return fmt.Errorf("become %s: %w", program, syscall.Exec(program, daemon, os.Environ()))
 		},
 	}
+	prepareFlags(cmd, &request)
+	return cmd
+}
+
+func prepare(cmd *cobra.Command, request disk.Request) error {
+	outcome, err := disk.NewPreparer(disk.ThisHost()).Prepare(cmd.Context(), request)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "osd.%d on %s: %s\n", request.ID, request.Device, outcome)
+	return err
+}
+
+func prepareFlags(cmd *cobra.Command, request *disk.Request) {
 	flags := cmd.Flags()
 	flags.StringVar(&request.Device, "device", "", "stable path of the device, below /dev/disk")
 	flags.Int32Var(&request.ID, "id", -1, "ID of the OSD")
@@ -35,5 +66,4 @@ func newPrepareCommand() *cobra.Command {
 	for _, name := range []string{"device", "id", "uuid", "fsid", "data-dir", "keyring"} {
 		cobra.CheckErr(cmd.MarkFlagRequired(name))
 	}
-	return cmd
 }

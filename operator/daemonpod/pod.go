@@ -105,19 +105,15 @@ func (p *Pod) mount(name, target string, source corev1.VolumeSource) {
 	p.mounts = append(p.mounts, corev1.VolumeMount{Name: name, MountPath: target})
 }
 
-// Init adds a container of the daemon's image that runs before it.
-func (p *Pod) Init(name string, command []string, env ...corev1.EnvVar) {
-	p.InitFrom(p.cluster.Spec.Ceph.Image, name, command, env...)
-}
-
-// InitFrom is Init with an image of its own.
-func (p *Pod) InitFrom(image, name string, command []string, env ...corev1.EnvVar) {
-	p.spec.InitContainers = append(p.spec.InitContainers, p.container(image, name, command, env))
+// Init adds a container of some image that runs before the daemon. Each one
+// costs about a second of every start of the pod.
+func (p *Pod) Init(image, name string, command []string) {
+	p.spec.InitContainers = append(p.spec.InitContainers, p.container(image, name, command, nil))
 }
 
 // Run sets the daemon's own container.
-func (p *Pod) Run(command []string, resources corev1.ResourceRequirements) {
-	container := p.container(p.cluster.Spec.Ceph.Image, p.component, command, nil)
+func (p *Pod) Run(command []string, resources corev1.ResourceRequirements, env ...corev1.EnvVar) {
+	container := p.container(p.cluster.Spec.Ceph.Image, p.component, command, env)
 	container.Resources = resources
 	p.spec.Containers = []corev1.Container{container}
 }

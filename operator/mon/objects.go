@@ -36,10 +36,11 @@ func Service(cluster *v1alpha1.StorageCluster, m Mon) *corev1.Service {
 	return service
 }
 
-// makeStore makes the mon's store from a map of the founders. ceph-mon leaves a
-// store that is there as it is.
-const makeStore = `monmaptool --create --clobber --fsid "$FSID" --set-min-mon-release "$RELEASE" --enable-all-features $ADDV /run/cairn/monmap
-exec ceph-mon --mkfs -i "$NAME" --mon-data "$DATA" --monmap /run/cairn/monmap --keyring /run/bootstrap/keyring`
+// run makes the mon's store from a map of the founders, and becomes the mon.
+// ceph-mon leaves a store that is there as it is.
+const run = `monmaptool --create --clobber --fsid "$FSID" --set-min-mon-release "$RELEASE" --enable-all-features $ADDV /run/cairn/monmap
+ceph-mon --mkfs -i "$NAME" --mon-data "$DATA" --monmap /run/cairn/monmap --keyring /run/bootstrap/keyring
+exec ceph-mon -f -i "$NAME" --mon-data "$DATA" --public-addr "$ADDRESS" --public-bind-addr "$POD_IP"`
 
 // Deployment runs one mon on its node.
 func Deployment(cluster *v1alpha1.StorageCluster, fsid string, m Mon, mons []Mon) *appsv1.Deployment {
@@ -49,14 +50,13 @@ func Deployment(cluster *v1alpha1.StorageCluster, fsid string, m Mon, mons []Mon
 	pod.HostPath("data", data, data, corev1.HostPathDirectoryOrCreate)
 	pod.Secret("bootstrap", BootstrapName(cluster), "/run/bootstrap", "keyring")
 	pod.EmptyDir("run", "/run/cairn")
-	pod.Init("make-store", []string{"sh", "-ec", makeStore},
+	pod.Run([]string{"sh", "-ec", run}, cluster.Spec.Resources.Mon,
 		corev1.EnvVar{Name: "FSID", Value: fsid},
 		corev1.EnvVar{Name: "RELEASE", Value: "reef"},
 		corev1.EnvVar{Name: "NAME", Value: m.Name},
 		corev1.EnvVar{Name: "DATA", Value: data},
+		corev1.EnvVar{Name: "ADDRESS", Value: m.Address},
 		corev1.EnvVar{Name: "ADDV", Value: addv(m, mons)})
-	pod.Run([]string{"ceph-mon", "-f", "-i", m.Name, "--mon-data", data,
-		"--public-addr", m.Address, "--public-bind-addr", "$(POD_IP)"}, cluster.Spec.Resources.Mon)
 	pod.Port("msgr2", PortV2)
 	pod.Port("msgr1", PortV1)
 	return pod.Deployment(ObjectName(cluster, m.Name))

@@ -66,13 +66,13 @@ func Deployment(cluster *v1alpha1.StorageCluster, fsid, helper string, t Target,
 	pod.Annotate(kube.AnnotationDevice, t.Device)
 	pod.Annotate(kube.AnnotationUUID, t.UUID)
 	pod.Annotate(kube.AnnotationNode, t.Node)
-	pod.InitFrom(helper, "install", []string{"cairn-daemon", "install", "/cairn"})
-	pod.Init("prepare", []string{"/cairn/cairn-daemon", "osd", "prepare", "--device", t.Path(), "--id", strconv.Itoa(id),
-		"--uuid", t.UUID, "--fsid", fsid, "--data-dir", data, "--keyring", "/run/keyring/keyring", "--activate-only=$(FORMATTED)"},
+	pod.Init(helper, "install", []string{"cairn-daemon", "install", "/cairn"})
+	pod.Run([]string{"/cairn/cairn-daemon", "osd", "run", "--device", t.Path(), "--id", strconv.Itoa(id),
+		"--uuid", t.UUID, "--fsid", fsid, "--data-dir", data, "--keyring", "/run/keyring/keyring", "--activate-only=$(FORMATTED)",
+		"--", "ceph-osd", "-f", "-i", strconv.Itoa(id), "--osd-data", data,
+		"--public-addr", "$(POD_IP)", "--cluster-addr", "$(POD_IP)", "--crush-location", Location(node)}, cluster.Spec.Resources.OSD,
 		corev1.EnvVar{Name: "FORMATTED", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
 			LocalObjectReference: corev1.LocalObjectReference{Name: SecretName(cluster, t.UUID)}, Key: keyFormatted}}})
-	pod.Run([]string{"ceph-osd", "-f", "-i", strconv.Itoa(id), "--osd-data", data,
-		"--public-addr", "$(POD_IP)", "--cluster-addr", "$(POD_IP)", "--crush-location", Location(node)}, cluster.Spec.Resources.OSD)
 	return pod.Deployment(DeploymentName(cluster, id))
 }
 

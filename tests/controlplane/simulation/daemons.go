@@ -50,7 +50,7 @@ func (w *World) mons(pods []*corev1.Pod) {
 	var running []string
 	founders := 0
 	for _, pod := range pods {
-		env := pod.Spec.InitContainers[0].Env
+		env := pod.Spec.Containers[0].Env
 		fsid := value(env, "FSID")
 		if w.fsid == "" {
 			w.fsid = fsid
@@ -79,12 +79,12 @@ func (w *World) hasQuorum() bool { return w.Ceph != nil && 2*len(w.quorum) > len
 
 // osd prepares the device of an OSD's pod as cairn-daemon does, and starts it.
 func (w *World) osd(pod *corev1.Pod) int {
-	args := pod.Spec.InitContainers[1].Command
+	args := pod.Spec.Containers[0].Command
 	uuid, device := flag(args, "--uuid"), flag(args, "--device")
 	id, err := strconv.Atoi(flag(args, "--id"))
 	require.NoError(w.t, err)
 	var secret corev1.Secret
-	require.True(w.t, w.has(&secret, pod.Spec.InitContainers[1].Env[0].ValueFrom.SecretKeyRef.Name))
+	require.True(w.t, w.has(&secret, pod.Spec.Containers[0].Env[0].ValueFrom.SecretKeyRef.Name))
 	w.login(uuid, id, ceph.Key(secret.Data["key"]))
 
 	d := w.disks[pod.Spec.NodeName+"/"+strings.TrimPrefix(device, "/dev/disk/by-id/")]
