@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +28,12 @@ type Options struct {
 	OSDBytes         int64
 	// Devices are block devices for the OSDs, in place of files.
 	Devices []string
+	// Address that the daemons listen on, in place of 127.0.0.1: for clients in
+	// other network namespaces, and the kernel's.
+	Address netip.Addr
+	// LegacyKeys allows CephX keys of type aes beside aes256k, for clients such as
+	// kernels before 7.0.
+	LegacyKeys bool
 	// NoWait returns once all is started: the caller waits until it works.
 	NoWait bool
 	// Settings are lines of ceph.conf in place of those that tests are tuned with.
@@ -80,6 +87,9 @@ func Start(ctx context.Context, dir string, options Options) (*Cluster, error) {
 	}
 	if options.OSDs == 0 {
 		options.OSDs = 3
+	}
+	if !options.Address.IsValid() {
+		options.Address = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
 	if options.Settings == "" {
 		options.Settings = tuned
@@ -156,7 +166,7 @@ func (c *Cluster) prepare() error {
 		}
 	}
 	c.AdminKey = c.keys["client.admin"]
-	ports, err := freePorts(c.options.Mons)
+	ports, err := freePorts(c.options.Address, c.options.Mons)
 	if err != nil {
 		return err
 	}
@@ -171,8 +181,8 @@ func (c *Cluster) prepare() error {
 			return err
 		}
 	}
-	conf := fmt.Sprintf("[global]\nfsid = %s\nmon_host = %s\nkeyring = %s\nlog_file = %s/$name.log\nadmin_socket = %s/$name.asok\nrun_dir = %s\npid_file =\nms_bind_ipv4 = true\npublic_network = 127.0.0.0/8\n%s",
-		c.FSID, c.MonHost, c.path("keyring"), c.path("log"), c.path("run"), c.path("run"), c.options.Settings)
+	conf := fmt.Sprintf("[global]\nfsid = %s\nmon_host = %s\nkeyring = %s\nlog_file = %s/$name.log\nadmin_socket = %s/$name.asok\nrun_dir = %s\npid_file =\nms_bind_ipv4 = true\npublic_network = %s\n%s",
+		c.FSID, c.MonHost, c.path("keyring"), c.path("log"), c.path("run"), c.path("run"), netip.PrefixFrom(c.options.Address, 8).Masked(), c.options.Settings)
 	if err := os.WriteFile(c.path("ceph.conf"), []byte(conf), 0o644); err != nil {
 		return err
 	}
@@ -182,6 +192,9 @@ func (c *Cluster) prepare() error {
 func (c *Cluster) makeMon(ctx context.Context, i int) error {
 	monmap := c.path("monmap." + monName(i))
 	args := []string{"--create", "--clobber", "--fsid", c.FSID, "--set-min-mon-release", "tentacle", "--enable-all-features"}
+	if c.options.LegacyKeys {
+		args = append(args, "--auth-allowed-ciphers", "aes,aes256k")
+	}
 	for j := range c.options.Mons {
 		args = append(args, "--addv", monName(j), "["+c.monAddr(j)+"]")
 	}
@@ -301,16 +314,16 @@ func (c *Cluster) path(parts ...string) string {
 	return filepath.Join(append([]string{c.dir}, parts...)...)
 }
 
-func (c *Cluster) monAddr(i int) string { return fmt.Sprintf("v2:127.0.0.1:%d/0", c.ports[i]) }
+func (c *Cluster) monAddr(i int) string { return fmt.Sprintf("v2:%s/0", netip.AddrPortFrom(c.options.Address, uint16(c.ports[i]))) }
 
 func monName(i int) string { return string(rune('a' + i)) }
 
 func mgrName(i int) string { return string(rune('x' + i)) }
 
-func freePorts(n int) ([]int, error) {
+func freePorts(address netip.Addr, n int) ([]int, error) {
 	var ports []int
 	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		listener, err := net.Listen("tcp", netip.AddrPortFrom(address, 0).String())
 		if err != nil {
 			return nil, fmt.Errorf("find a free port: %w", err)
 		}
