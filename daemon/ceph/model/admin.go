@@ -132,7 +132,7 @@ func (c *Cluster) Pools(ctx context.Context) ([]ceph.Pool, error) {
 	defer c.mu.Unlock()
 	var out []ceph.Pool
 	for _, id := range slices.Sorted(maps.Keys(c.pools)) {
-		out = append(out, ceph.Pool{ID: id, Spec: c.pools[id].spec, PGs: 32, BytesStored: c.pools[id].stored()})
+		out = append(out, ceph.Pool{ID: id, Spec: c.pools[id].spec, PGs: 32, BytesStored: c.pools[id].stored(), BytesAvailable: c.available(id)})
 	}
 	return out, nil
 }
@@ -148,7 +148,7 @@ func (c *Cluster) EnsurePool(ctx context.Context, spec ceph.PoolSpec) error {
 		return nil
 	}
 	c.nextPool++
-	c.pools[c.nextPool] = &pool{spec: spec, images: map[string]*imageData{}}
+	c.pools[c.nextPool] = &pool{spec: spec, images: map[string]*imageData{}, groups: map[string]*groupData{}}
 	return nil
 }
 

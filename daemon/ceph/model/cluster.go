@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
@@ -25,6 +26,9 @@ type Cluster struct {
 	users    map[string]user
 	pools    map[int64]*pool
 	nextPool int64
+	nextID   uint64 // of images and snapshots
+	capacity map[int64]int64
+	blocked  map[string]time.Time // client address → when its entry ends
 	config   map[string]string
 	clients  int
 	fault    func(op string) error
@@ -39,6 +43,7 @@ type user struct {
 type pool struct {
 	spec   ceph.PoolSpec
 	images map[string]*imageData // namespace/name
+	groups map[string]*groupData // namespace/name
 }
 
 // New returns a cluster with mons in quorum, an active mgr and no OSD.
@@ -50,6 +55,7 @@ func New(fsid string, mons ...string) *Cluster {
 		FSID: fsid, mons: mons, quorum: mons, mgr: "a",
 		keys: map[string]ceph.Key{}, users: map[string]user{}, pools: map[int64]*pool{},
 		config: map[string]string{}, calls: map[string]int{},
+		capacity: map[int64]int64{}, blocked: map[string]time.Time{},
 	}
 }
 
@@ -129,16 +135,6 @@ func (c *Cluster) Down(id int) {
 		}
 	}
 }
-
-// conn is one client of the cluster.
-type conn struct {
-	*Cluster
-	addrs string
-}
-
-func (c *conn) ClientAddrs() string { return c.addrs }
-
-func (c *conn) Close() error { return nil }
 
 // enter counts a call, applies the planted fault and takes the lock. The
 // caller unlocks when err is nil.

@@ -3,95 +3,113 @@ package model
 import (
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
-	"sync"
+	"strings"
 
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
 
-const blockSize = 4096
-
-// imageData is an image: its blocks that were written, and who has it open.
+// imageData is an image: what it holds, and who has it open.
 type imageData struct {
-	mu       sync.Mutex
-	id       string
-	size     int64
-	features []string
-	metadata map[string]string
-	blocks   map[int64][]byte
-	watchers map[*image]string
-	owner    *image // of the exclusive lock
+	ref        ceph.ImageRef
+	id         string
+	size       int64
+	features   []string
+	metadata   map[string]string
+	limits     ceph.Limits
+	passphrase ceph.Passphrase
+	blocks     blocks
+	snaps      map[uint64]*snapshotData
+	parent     *snapshotData
+	watchers   map[*image]string
+	owner      *image // of the exclusive lock
 }
 
-func (p *pool) stored() (total int64) {
-	for _, data := range p.images {
-		data.mu.Lock()
-		total += int64(len(data.blocks)) * blockSize
-		data.mu.Unlock()
-	}
-	return total
-}
-
-// PoolID returns the ID of a pool.
-func (c *Cluster) PoolID(ctx context.Context, name string) (int64, error) {
-	if err := c.enter(ctx, "PoolID"); err != nil {
-		return 0, err
-	}
-	defer c.mu.Unlock()
-	id, ok := c.findPool(name)
-	if !ok {
-		return 0, ceph.Errorf(ceph.NotFound, "look up pool "+name, "no such pool")
-	}
-	return id, nil
-}
-
-func key(ref ceph.ImageRef) string { return ref.Namespace + "/" + ref.Name }
+func key(namespace, name string) string { return namespace + "/" + name }
 
 // CreateImage makes an image.
 func (c *Cluster) CreateImage(ctx context.Context, ref ceph.ImageRef, spec ceph.ImageSpec) error {
-	op := "create " + ref.String()
 	if err := c.enter(ctx, "CreateImage"); err != nil {
 		return err
 	}
 	defer c.mu.Unlock()
-	p, ok := c.pools[ref.PoolID]
-	if !ok {
-		return ceph.Errorf(ceph.NotFound, op, "no such pool")
+	_, err := c.add("create "+ref.String(), ref, spec)
+	return err
+}
+
+// add makes an empty image; c.mu is held.
+func (c *Cluster) add(op string, ref ceph.ImageRef, spec ceph.ImageSpec) (*imageData, error) {
+	p, err := c.pool(op, ref.PoolID)
+	if err != nil {
+		return nil, err
 	}
-	if _, taken := p.images[key(ref)]; taken {
-		return ceph.Errorf(ceph.Exists, op, "the name is taken")
+	if _, taken := p.images[key(ref.Namespace, ref.Name)]; taken {
+		return nil, ceph.Errorf(ceph.Exists, op, "the name is taken")
 	}
 	features := spec.Features
 	if len(features) == 0 {
 		features = ceph.DefaultFeatures
 	}
-	metadata := maps.Clone(spec.Metadata)
-	if metadata == nil {
-		metadata = map[string]string{}
+	data := &imageData{
+		ref: ref, id: fmt.Sprintf("%012x", c.newID()), size: spec.Size, features: slices.Clone(features), passphrase: spec.Passphrase,
+		metadata: map[string]string{}, blocks: blocks{}, snaps: map[uint64]*snapshotData{}, watchers: map[*image]string{},
 	}
-	p.images[key(ref)] = &imageData{
-		id: fmt.Sprintf("%x", len(p.images)+1), size: spec.Size, features: slices.Clone(features), metadata: metadata,
-		blocks: map[int64][]byte{}, watchers: map[*image]string{},
+	maps.Copy(data.metadata, spec.Metadata)
+	p.images[key(ref.Namespace, ref.Name)] = data
+	return data, nil
+}
+
+func (c *Cluster) newID() uint64 {
+	c.nextID++
+	return c.nextID
+}
+
+// CloneImage makes an image that begins as a snapshot is.
+func (c *Cluster) CloneImage(ctx context.Context, parent ceph.SnapshotRef, ref ceph.ImageRef, spec ceph.ImageSpec) error {
+	op := "clone " + parent.String() + " to " + ref.String()
+	if err := c.enter(ctx, "CloneImage"); err != nil {
+		return err
 	}
+	defer c.mu.Unlock()
+	snap, err := c.findSnapshot(op, parent)
+	if err != nil {
+		return err
+	}
+	if spec.Size < snap.size {
+		return ceph.Errorf(ceph.Invalid, op, "%d bytes are fewer than the snapshot's %d", spec.Size, snap.size)
+	}
+	data, err := c.add(op, ref, spec)
+	if err != nil {
+		return err
+	}
+	data.blocks, data.passphrase, data.parent = maps.Clone(snap.blocks), snap.image.passphrase, snap
+	snap.clones++
 	return nil
+}
+
+func (c *Cluster) pool(op string, id int64) (*pool, error) {
+	p, ok := c.pools[id]
+	if !ok {
+		return nil, ceph.Errorf(ceph.NotFound, op, "no such pool")
+	}
+	return p, nil
 }
 
 // find returns an image; c.mu is held.
 func (c *Cluster) find(op string, ref ceph.ImageRef) (*imageData, error) {
-	p, ok := c.pools[ref.PoolID]
-	if !ok {
-		return nil, ceph.Errorf(ceph.NotFound, op, "no such pool")
+	p, err := c.pool(op, ref.PoolID)
+	if err != nil {
+		return nil, err
 	}
-	data, ok := p.images[key(ref)]
+	data, ok := p.images[key(ref.Namespace, ref.Name)]
 	if !ok {
 		return nil, ceph.Errorf(ceph.NotFound, op, "no such image")
 	}
 	return data, nil
 }
 
-// with runs f on an image under its lock.
+// with runs f on an image under the cluster's lock.
 func (c *Cluster) with(ctx context.Context, call, op string, ref ceph.ImageRef, f func(*imageData) error) error {
 	if err := c.enter(ctx, call); err != nil {
 		return err
@@ -101,8 +119,6 @@ func (c *Cluster) with(ctx context.Context, call, op string, ref ceph.ImageRef, 
 	if err != nil {
 		return err
 	}
-	data.mu.Lock()
-	defer data.mu.Unlock()
 	return f(data)
 }
 
@@ -110,16 +126,48 @@ func (c *Cluster) with(ctx context.Context, call, op string, ref ceph.ImageRef, 
 func (c *Cluster) ImageInfo(ctx context.Context, ref ceph.ImageRef) (info *ceph.ImageInfo, err error) {
 	err = c.with(ctx, "ImageInfo", "look at "+ref.String(), ref, func(data *imageData) error {
 		info = &ceph.ImageInfo{ID: data.id, Size: data.size, Features: slices.Clone(data.features), Metadata: maps.Clone(data.metadata),
-			Watchers: slices.Sorted(maps.Values(data.watchers))}
+			Watchers: slices.Sorted(maps.Values(data.watchers)), Limits: data.limits, Encrypted: data.passphrase != ""}
+		if data.parent != nil {
+			parent := data.parent.ref()
+			info.Parent = &parent
+		}
 		return nil
 	})
 	return info, err
+}
+
+// ListImages returns names of images in order, after a name.
+func (c *Cluster) ListImages(ctx context.Context, poolID int64, namespace, after string, limit int) ([]string, error) {
+	if err := c.enter(ctx, "ListImages"); err != nil {
+		return nil, err
+	}
+	defer c.mu.Unlock()
+	p, err := c.pool("list images", poolID)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, data := range p.images {
+		if data.ref.Namespace == namespace && data.ref.Name > after {
+			names = append(names, data.ref.Name)
+		}
+	}
+	slices.Sort(names)
+	return names[:min(limit, len(names))], nil
 }
 
 // SetImageMetadata sets keys of an image's metadata and leaves the others.
 func (c *Cluster) SetImageMetadata(ctx context.Context, ref ceph.ImageRef, metadata map[string]string) error {
 	return c.with(ctx, "SetImageMetadata", "set metadata of "+ref.String(), ref, func(data *imageData) error {
 		maps.Copy(data.metadata, metadata)
+		return nil
+	})
+}
+
+// LimitImage bounds an image's I/O.
+func (c *Cluster) LimitImage(ctx context.Context, ref ceph.ImageRef, limits ceph.Limits) error {
+	return c.with(ctx, "LimitImage", "limit "+ref.String(), ref, func(data *imageData) error {
+		data.limits = limits
 		return nil
 	})
 }
@@ -132,6 +180,49 @@ func (c *Cluster) GrowImage(ctx context.Context, ref ceph.ImageRef, size int64) 
 	})
 }
 
+// FlattenImage cuts a clone's tie to its parent.
+func (c *Cluster) FlattenImage(ctx context.Context, ref ceph.ImageRef, progress func(done, total uint64)) error {
+	cut := false
+	err := c.with(ctx, "FlattenImage", "flatten "+ref.String(), ref, func(data *imageData) error {
+		cut = data.parent != nil
+		data.orphan()
+		return nil
+	})
+	if cut && progress != nil {
+		progress(1, 1)
+	}
+	return err
+}
+
+// orphan cuts a clone's tie to its parent, which goes if it was removed before.
+func (d *imageData) orphan() {
+	snap := d.parent
+	if d.parent = nil; snap == nil {
+		return
+	}
+	if snap.clones--; snap.clones == 0 && snap.removed {
+		delete(snap.image.snaps, snap.id)
+	}
+}
+
+// HideImage renames an image to HiddenPrefix and its ID.
+func (c *Cluster) HideImage(ctx context.Context, ref ceph.ImageRef) error {
+	op := "hide " + ref.String()
+	return c.with(ctx, "HideImage", op, ref, func(data *imageData) error {
+		if len(data.watchers) > 0 {
+			return ceph.Errorf(ceph.Busy, op, "open in %d clients", len(data.watchers))
+		}
+		if strings.HasPrefix(ref.Name, ceph.HiddenPrefix) {
+			return nil
+		}
+		images := c.pools[ref.PoolID].images
+		delete(images, key(ref.Namespace, ref.Name))
+		data.ref.Name = ceph.HiddenPrefix + data.id
+		images[key(ref.Namespace, data.ref.Name)] = data
+		return nil
+	})
+}
+
 // RemoveImage deletes an image.
 func (c *Cluster) RemoveImage(ctx context.Context, ref ceph.ImageRef) error {
 	op := "remove " + ref.String()
@@ -139,110 +230,11 @@ func (c *Cluster) RemoveImage(ctx context.Context, ref ceph.ImageRef) error {
 		if len(data.watchers) > 0 {
 			return ceph.Errorf(ceph.Busy, op, "open in %d clients", len(data.watchers))
 		}
-		delete(c.pools[ref.PoolID].images, key(ref))
+		if len(data.snaps) > 0 {
+			return ceph.Errorf(ceph.Busy, op, "it has snapshots, or clones of them")
+		}
+		data.orphan()
+		delete(c.pools[ref.PoolID].images, key(ref.Namespace, ref.Name))
 		return nil
 	})
-}
-
-// OpenImage opens an image for I/O.
-func (c *conn) OpenImage(ctx context.Context, ref ceph.ImageRef, options ceph.OpenOptions) (ceph.Image, error) {
-	op := "open " + ref.String()
-	opened := &image{options: options}
-	err := c.with(ctx, "OpenImage", op, ref, func(data *imageData) error {
-		if options.Exclusive && !options.ReadOnly {
-			if data.owner != nil {
-				return ceph.Errorf(ceph.Busy, op, "another client owns the exclusive lock")
-			}
-			data.owner = opened
-		}
-		opened.data = data
-		if !options.ReadOnly {
-			data.watchers[opened] = c.addrs
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return opened, nil
-}
-
-// image is an open image.
-type image struct {
-	data    *imageData
-	options ceph.OpenOptions
-}
-
-func (i *image) Size() (int64, error) {
-	i.data.mu.Lock()
-	defer i.data.mu.Unlock()
-	return i.data.size, nil
-}
-
-func (i *image) ReadAt(p []byte, offset int64) (int, error) {
-	i.data.mu.Lock()
-	defer i.data.mu.Unlock()
-	n := int(min(int64(len(p)), max(0, i.data.size-offset)))
-	for done := 0; done < n; {
-		at := offset + int64(done)
-		from := at % blockSize
-		size := min(n-done, int(blockSize-from))
-		if block, ok := i.data.blocks[at/blockSize]; ok {
-			copy(p[done:done+size], block[from:])
-		} else {
-			clear(p[done : done+size])
-		}
-		done += size
-	}
-	if n < len(p) {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-func (i *image) WriteAt(p []byte, offset int64) (int, error) {
-	i.data.mu.Lock()
-	defer i.data.mu.Unlock()
-	if err := i.writable("write", offset, int64(len(p))); err != nil {
-		return 0, err
-	}
-	for done := 0; done < len(p); {
-		at := offset + int64(done)
-		block, ok := i.data.blocks[at/blockSize]
-		if !ok {
-			block = make([]byte, blockSize)
-			i.data.blocks[at/blockSize] = block
-		}
-		done += copy(block[at%blockSize:], p[done:])
-	}
-	return len(p), nil
-}
-
-func (i *image) writable(op string, offset, length int64) error {
-	if i.options.ReadOnly {
-		return ceph.Errorf(ceph.Busy, op, "the image is open read-only")
-	}
-	if offset < 0 || offset+length > i.data.size {
-		return ceph.Errorf(ceph.Invalid, op, "%d bytes at %d are beyond the image's %d", length, offset, i.data.size)
-	}
-	return nil
-}
-
-func (i *image) Flush() error { return nil }
-
-func (i *image) Discard(offset, length int64) error { return i.WriteZeroes(offset, length) }
-
-func (i *image) WriteZeroes(offset, length int64) error {
-	_, err := i.WriteAt(make([]byte, length), offset)
-	return err
-}
-
-func (i *image) Close() error {
-	i.data.mu.Lock()
-	defer i.data.mu.Unlock()
-	delete(i.data.watchers, i)
-	if i.data.owner == i {
-		i.data.owner = nil
-	}
-	return nil
 }
