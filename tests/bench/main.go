@@ -29,13 +29,24 @@ type group struct {
 }
 
 var groups = []group{
-	{"create", false, []string{"create_p50_ratio_c1", "create_p50_ratio_c16", "create_p99_ratio_c16"}, local("create")},
+	{"calls", false, callEntries(), local("calls")},
 	{"fio", false, []string{"fio_randwrite_qd1_ratio", "fio_randwrite_qd16_ratio", "fio_randread_qd1_ratio",
 		"fio_randread_qd16_ratio", "fio_seqwrite_ratio", "fio_seqread_ratio"}, local("fio")},
 	{"lab", true, []string{"lab_up_warm_s"}, labUp},
 	{"install", true, []string{"install_ratio"}, install},
 	{"kill", true, []string{"plugin_kill_stall_ms"}, kill},
 	{"rss", true, []string{"rss_operator_mib", "rss_controller_mib", "rss_node_mib", "rss_per_volume_mib"}, rss},
+}
+
+// callEntries are the names of what is measured of the Controller's calls.
+func callEntries() (names []string) {
+	for _, call := range []string{"create", "delete", "snapshot", "clone", "restore"} {
+		for _, load := range []string{"p50_ratio_c1", "p99_ratio_c1", "p50_ratio_c32", "p99_ratio_c32"} {
+			names = append(names, call+"_"+load)
+		}
+		names = append(names, call+"_rados_ops")
+	}
+	return append(names, "create_p50_ratio_c16", "create_p99_ratio_c16")
 }
 
 // bench is one run.

@@ -23,7 +23,10 @@ import (
 	"github.com/cairn-storage/cairn/tests/localceph"
 )
 
-const pool = "bench"
+const (
+	pool = "bench"
+	osds = 3
+)
 
 // bed is what a measurement stands on: a Ceph with a pool of three replicas.
 type bed struct {
@@ -51,14 +54,14 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	usage := errors.New("usage: local create | fio | floor DEVICE DEVICE DEVICE")
+	usage := errors.New("usage: local calls | fio | floor DEVICE DEVICE DEVICE")
 	if len(args) == 0 {
 		return usage
 	}
 	if args[0] == "floor" {
 		return floor(ctx, args[1:])
 	}
-	measure := map[string]func(context.Context, *bed, func(...result.Entry)) error{"create": create, "fio": fio}[args[0]]
+	measure := map[string]func(context.Context, *bed, func(...result.Entry)) error{"calls": calls, "fio": fio}[args[0]]
 	if measure == nil {
 		return usage
 	}
@@ -83,7 +86,7 @@ func (b *bed) start(ctx context.Context) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	if b.cluster, err = localceph.Start(ctx, filepath.Join(b.dir, "ceph"), localceph.Options{OSDBytes: 8 << 30}); err != nil {
+	if b.cluster, err = localceph.Start(ctx, filepath.Join(b.dir, "ceph"), localceph.Options{OSDs: osds, OSDBytes: 8 << 30}); err != nil {
 		return err
 	}
 	if b.conn, err = (rados.Connector{}).Connect(ctx, b.cluster.Credentials(), ceph.ConnectOptions{MonTimeout: 20 * time.Second}); err != nil {

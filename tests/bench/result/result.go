@@ -122,9 +122,11 @@ take turns; the value is the median of the rounds' ratios.
 %s
 ## How it is measured
 
-* **create_\***: CreateVolume through gRPC over the driver's unix socket, served as ` + "`cairn-csi controller`" + ` serves it, over a bare
-  ` + "`rbd.CreateImage`" + ` of go-ceph with the same size and features on a connection of its own. c1 and c16 are one and sixteen
-  callers. Cairn's side includes the lookup of the pool and the volume's metadata.
+* **create_\*, delete_\*, snapshot_\*, clone_\*, restore_\***: a call of the Controller service through gRPC over the driver's unix socket, served
+  as ` + "`cairn-csi controller`" + ` serves it, over the fewest calls of librbd that could do the same on a connection of its own: a bare create
+  with the same size and features; a rename, which frees the name and leaves the data for later as the driver does; open, snapshot, close;
+  snapshot, clone and removal of the snapshot; a clone of a snapshot. c1, c16 and c32 are callers at once. **_rados_ops** are the operations of one call
+  that the OSDs counted themselves.
 * **fio_\***: a volume that the Node service staged and published with xfs, its device from the real ` + "`cairn-csi attach`" + ` process,
   against fio's own librbd engine on an image of the same size. fio's side by libaio with direct I/O. On both
   sides 512 MiB are written before; 4 KiB random at depth 1 and 16, 1 MiB sequential at depth 4; librbd's cache as it is by
