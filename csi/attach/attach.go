@@ -21,9 +21,9 @@ type Volume struct {
 	ReadOnly    bool             `json:"readOnly,omitempty"`
 	// Exclusive takes the image's exclusive lock and keeps it.
 	Exclusive bool `json:"exclusive,omitempty"`
-	// Passphrase opens an encrypted image; empty for a plain one.
+	// Passphrase opens an encrypted image.
 	Passphrase ceph.Passphrase `json:"passphrase,omitempty"`
-	// Snapshot attaches the image as it was then, read-only; zero as it is.
+	// Snapshot attaches the image as it was then, read-only; zero attaches it as it is.
 	Snapshot uint64 `json:"snapshot,omitempty"`
 }
 

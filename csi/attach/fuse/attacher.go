@@ -1,6 +1,8 @@
 // Package fuse attaches images in user space: librbd serves the image as one file
 // through FUSE, and a loop device with direct I/O makes the file a block device.
-// The process that does this is the data path of its volumes.
+// The process that does this is the data path of its volumes. What the kernel
+// knows it by is held by a keeper (package keeper), so that another process can go
+// on where this one ended.
 package fuse
 
 import (
@@ -8,16 +10,16 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
+	"os"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/singleflight"
 	"k8s.io/klog/v2"
 
 	"github.com/cairn-storage/cairn/csi/attach"
+	"github.com/cairn-storage/cairn/csi/attach/keeper"
 	"github.com/cairn-storage/cairn/csi/attach/loop"
 	"github.com/cairn-storage/cairn/csi/durable"
 	"github.com/cairn-storage/cairn/csi/fault"
@@ -31,26 +33,27 @@ type Attacher struct {
 	// Dir is where attachments have their directories.
 	Dir       string
 	Connector ceph.Connector
-	// Export serves an image as a file; nil is Serve.
-	Export Exporter
+	// Keeper holds what must outlive this process; without one the volumes end with it.
+	Keeper *keeper.Client
 
 	flight  singleflight.Group
+	conns   connections
 	mu      sync.Mutex
 	volumes map[string]*attached
 	devices map[string]attach.Device // those that work
-	empty   chan struct{}
-
-	connecting sync.Mutex
-	conns      map[ceph.Credentials]ceph.Conn
+	leaving bool
 }
 
 // attached is one attached volume. Its lock is held by whoever changes it.
 type attached struct {
 	mu        sync.Mutex
-	volume    attach.Volume
+	volume    attach.Volume // without its secrets
+	kept      kept
+	fds       descriptors
 	image     ceph.Image
-	export    Export
-	state     state
+	session   ceph.FUSESession
+	device    attach.Device
+	resumed   bool // from an earlier process
 	releasing bool
 	gone      bool
 }
@@ -66,6 +69,8 @@ func (a *Attacher) Attach(ctx context.Context, v attach.Volume) (attach.Device, 
 	if id.Image != v.Image || id.FSID != v.Credentials.FSID {
 		return attach.Device{}, fault.Field(fault.Invalid, "image", "%s is not the image of volume %s", v.Image, v.ID)
 	}
+	v.ReadOnly = v.ReadOnly || v.Snapshot != 0
+	v.Exclusive = v.Exclusive && !v.ReadOnly
 	return a.fly(ctx, "attach/"+v.ID, "attach "+v.Image.String(), func(ctx context.Context) (attach.Device, error) {
 		return a.attach(ctx, v)
 	})
@@ -97,18 +102,20 @@ func (a *Attacher) fly(ctx context.Context, key, op string, f func(context.Conte
 }
 
 func (a *Attacher) attach(ctx context.Context, v attach.Volume) (attach.Device, error) {
-	t := a.take(v.ID)
+	t, err := a.enter(ctx, v.ID)
+	if err != nil {
+		return attach.Device{}, err
+	}
 	defer t.mu.Unlock()
 	if t.image != nil {
 		return t.again(v)
 	}
-	err := a.build(ctx, t, v)
-	if err != nil {
+	if err := a.build(ctx, t, v); err != nil {
 		return attach.Device{}, errors.Join(err, a.forget(t, v.ID))
 	}
-	a.show(t.state.Device)
-	klog.InfoS("Attached", "volume", v.ID, "device", t.state.Device.Path, "readOnly", v.ReadOnly, "exclusive", v.Exclusive)
-	return t.state.Device, nil
+	a.show(t.device)
+	klog.InfoS("Attached", "volume", v.ID, "device", t.device.Path, "readOnly", v.ReadOnly, "exclusive", v.Exclusive)
+	return t.device, nil
 }
 
 // again answers a repeat.
@@ -116,82 +123,138 @@ func (t *attached) again(v attach.Volume) (attach.Device, error) {
 	switch {
 	case t.releasing:
 		return attach.Device{}, fault.Errorf(fault.Pending, "volume %s is being detached", v.ID)
-	case t.volume.ReadOnly != v.ReadOnly || t.volume.Exclusive != v.Exclusive:
+	case t.volume.ReadOnly != v.ReadOnly || t.volume.Exclusive != v.Exclusive || t.volume.Snapshot != v.Snapshot:
 		return attach.Device{}, fault.Errorf(fault.Conflict, "volume %s is attached in another mode", v.ID)
 	}
-	return t.state.Device, nil
+	return t.device, nil
 }
 
 // build goes from nothing to a device; on an error it leaves nothing.
 func (a *Attacher) build(ctx context.Context, t *attached, v attach.Volume) error {
-	conn, err := a.connect(ctx, v.Credentials)
+	t.volume = v
+	t.volume.Credentials, t.volume.Passphrase = ceph.Credentials{}, ""
+	t.kept = kept{BootID: durable.BootID(), Volume: t.volume, File: fileName()}
+	addrs, err := a.open(ctx, t, secrets{v.Credentials, v.Passphrase})
 	if err != nil {
 		return err
 	}
-	step.Enter(ctx, "open "+v.Image.String())
-	image, err := conn.OpenImage(ctx, v.Image, ceph.OpenOptions{ReadOnly: v.ReadOnly, Exclusive: v.Exclusive && !v.ReadOnly})
-	if ceph.Is(err, ceph.Fenced) {
-		a.dropConn(v.Credentials)
-	}
-	if err != nil {
+	if err := a.bind(ctx, t, v); err != nil {
+		err = errors.Join(err, t.image.Close())
+		t.image = nil
 		return err
 	}
-	device, export, err := a.bind(ctx, image, v)
-	if err != nil {
-		return errors.Join(err, image.Close())
-	}
-	device.VolumeID, device.ReadOnly, device.ClientAddrs = v.ID, v.ReadOnly, conn.ClientAddrs()
-	t.volume, t.image, t.export = v, image, export
-	t.volume.Credentials = ceph.Credentials{}
-	t.state = state{BootID: durable.BootID(), Device: device, File: filepath.Base(export.File().Name())}
+	t.device.ClientAddrs = addrs
 	return nil
 }
 
-// bind exports an image and binds its file to a loop device.
-func (a *Attacher) bind(ctx context.Context, image ceph.Image, v attach.Volume) (attach.Device, Export, error) {
-	serve := a.Export
-	if serve == nil {
-		serve = Serve
-	}
-	step.Enter(ctx, "export "+v.Image.String())
-	export, err := serve(ctx, image, a.dir(v.ID), v.ReadOnly)
+// open opens a volume's image, and returns this process's own addresses.
+func (a *Attacher) open(ctx context.Context, t *attached, s secrets) (string, error) {
+	v := t.volume
+	which := connection{s.Credentials, !v.Exclusive && !v.ReadOnly}
+	conn, err := a.connect(ctx, which)
 	if err != nil {
-		return attach.Device{}, nil, err
+		return "", err
 	}
-	step.Enter(ctx, "bind a loop device to "+v.Image.String())
-	device, err := a.bindLoop(ctx, export, v)
-	if err := errors.Join(err, export.File().Close()); err != nil {
-		<-export.Done()
-		return attach.Device{}, nil, err
+	step.Enter(ctx, "open "+v.Image.String())
+	image, err := conn.OpenImage(ctx, v.Image, ceph.OpenOptions{
+		ReadOnly: v.ReadOnly, Exclusive: v.Exclusive, Passphrase: s.Passphrase, Snapshot: v.Snapshot})
+	if ceph.Is(err, ceph.Fenced) {
+		a.setAside(which)
 	}
-	return device, export, nil
+	if err == nil && v.Exclusive {
+		if err = a.own(ctx, conn, t); err != nil {
+			err = errors.Join(err, image.Close())
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	t.image = image
+	return conn.ClientAddrs(), nil
 }
 
-func (a *Attacher) bindLoop(ctx context.Context, export Export, v attach.Volume) (attach.Device, error) {
-	bound, err := loop.Bind(ctx, export.File(), v.ReadOnly)
-	if err != nil {
-		return attach.Device{}, err
+// bind serves an image, hands what serves it to the keeper, and binds its file to
+// a loop device.
+func (a *Attacher) bind(ctx context.Context, t *attached, v attach.Volume) (err error) {
+	if t.fds, err = newDescriptors(v); err != nil {
+		return err
 	}
-	file := filepath.Base(export.File().Name())
-	device := attach.Device{VolumeID: v.ID, Path: bound.Path, Major: bound.Major, Minor: bound.Minor}
-	device.Size, err = loop.Size(bound.Path)
+	step.Enter(ctx, "export "+v.Image.String())
+	file, err := expose(t.fds.device, a.dir(v.ID), t.kept.File, v.ReadOnly, func() error { return t.serve(ctx, false, false) })
 	if err == nil {
-		err = a.save(state{BootID: durable.BootID(), Device: device, File: file})
+		t.kept.Resends = t.session.Resends()
+		if err = a.hand(ctx, t); err == nil {
+			err = a.bindLoop(ctx, t, file)
+		}
+		// The device, if there is one, has the file open now.
+		err = errors.Join(err, file.Close())
 	}
 	if err != nil {
-		return attach.Device{}, errors.Join(err, loop.Release(bound.Path, file))
+		return errors.Join(err, a.end(ctx, t))
 	}
-	return device, nil
+	return nil
+}
+
+// serve begins to answer the kernel.
+func (t *attached) serve(ctx context.Context, resume, resend bool) error {
+	step.Enter(ctx, "serve "+t.volume.Image.String())
+	server, ok := t.image.(ceph.FUSEServer)
+	if !ok {
+		return fault.Errorf(fault.Unavailable, "%s cannot be served through FUSE", t.volume.Image)
+	}
+	session, err := server.ServeFUSE(ceph.FUSEOptions{
+		Device: t.fds.device, Log: t.fds.log, File: t.kept.File,
+		ReadOnly: t.volume.ReadOnly, WriteBack: t.volume.Exclusive, Resume: resume, Resend: resend})
+	t.session = session
+	return err
+}
+
+func (a *Attacher) bindLoop(ctx context.Context, t *attached, file *os.File) error {
+	step.Enter(ctx, "bind a loop device to "+t.volume.Image.String())
+	if err := a.save(t.volume.ID, state{BootID: t.kept.BootID, File: t.kept.File}); err != nil {
+		return err
+	}
+	bound, err := loop.Bind(ctx, file, t.volume.ReadOnly)
+	if err != nil {
+		return err
+	}
+	if err := t.found(bound); err != nil {
+		return errors.Join(err, loop.Release(bound.Path, t.kept.File))
+	}
+	return nil
+}
+
+// found notes which device a volume is.
+func (t *attached) found(bound loop.Device) error {
+	size, err := loop.Size(bound.Path)
+	t.device = attach.Device{VolumeID: t.volume.ID, Path: bound.Path, Major: bound.Major, Minor: bound.Minor,
+		Size: size, ReadOnly: t.volume.ReadOnly}
+	return err
+}
+
+// end ends the serving of an image whose file is closed.
+func (a *Attacher) end(ctx context.Context, t *attached) error {
+	var err error
+	if t.session != nil {
+		step.Enter(ctx, "wait for the kernel to let go of the image's file")
+		<-t.session.Done()
+		err = t.session.Stop()
+		t.session = nil
+	}
+	return errors.Join(err, a.drop(ctx, t), t.fds.close())
 }
 
 func (a *Attacher) detach(ctx context.Context, volumeID string) error {
-	t := a.take(volumeID)
+	t, err := a.enter(ctx, volumeID)
+	if err != nil {
+		return err
+	}
 	defer t.mu.Unlock()
 	if t.image == nil {
 		return a.forget(t, volumeID)
 	}
-	step.Enter(ctx, "release "+t.state.Device.Path)
-	err := loop.Release(t.state.Device.Path, t.state.File)
+	step.Enter(ctx, "release "+t.device.Path)
+	err = loop.Release(t.device.Path, t.kept.File)
 	if errors.Is(err, loop.ErrHeld) {
 		return err
 	}
@@ -200,14 +263,29 @@ func (a *Attacher) detach(ctx context.Context, volumeID string) error {
 	if err != nil {
 		return err
 	}
-	step.Enter(ctx, "wait for the kernel to let go of the image's file")
-	<-t.export.Done()
+	if err := a.end(ctx, t); err != nil {
+		klog.ErrorS(err, "The volume did not end cleanly", "volume", volumeID)
+	}
 	step.Enter(ctx, "close "+t.volume.Image.String())
 	if err := t.image.Close(); err != nil {
 		klog.ErrorS(err, "The image did not close cleanly", "volume", volumeID)
 	}
-	klog.InfoS("Detached", "volume", volumeID, "device", t.state.Device.Path)
+	klog.InfoS("Detached", "volume", volumeID, "device", t.device.Path)
 	return a.forget(t, volumeID)
+}
+
+// enter is take for a call; refused when this process is about to end.
+func (a *Attacher) enter(ctx context.Context, volumeID string) (*attached, error) {
+	step.Enter(ctx, "wait for what else is done with the volume")
+	t := a.take(volumeID)
+	a.mu.Lock()
+	leaving := a.leaving
+	a.mu.Unlock()
+	if leaving {
+		t.mu.Unlock()
+		return nil, fault.Errorf(fault.Unavailable, "the attach process is being replaced")
+	}
+	return t, nil
 }
 
 // take returns a volume's entry, locked.
@@ -236,10 +314,6 @@ func (a *Attacher) forget(t *attached, volumeID string) error {
 	t.gone = true
 	a.mu.Lock()
 	delete(a.volumes, volumeID)
-	if len(a.volumes) == 0 && a.empty != nil {
-		close(a.empty)
-		a.empty = nil
-	}
 	a.mu.Unlock()
 	return removeDir(a.dir(volumeID))
 }
@@ -272,76 +346,31 @@ func (a *Attacher) List(context.Context) ([]attach.Device, error) {
 // Resize makes a device as large as its image.
 func (a *Attacher) Resize(ctx context.Context, volumeID string) (attach.Device, error) {
 	return a.fly(ctx, "resize/"+volumeID, "resize", func(ctx context.Context) (attach.Device, error) {
-		t := a.take(volumeID)
+		t, err := a.enter(ctx, volumeID)
+		if err != nil {
+			return attach.Device{}, err
+		}
 		defer t.mu.Unlock()
 		if t.image == nil {
 			return attach.Device{}, errors.Join(fault.Errorf(fault.NotFound, "volume %s is not attached", volumeID), a.forget(t, volumeID))
 		}
-		device, err := t.resize(ctx)
+		err = t.resize(ctx)
 		if err == nil && !t.releasing {
-			a.show(device)
+			a.show(t.device)
 		}
-		return device, err
+		return t.device, err
 	})
 }
 
-func (t *attached) resize(ctx context.Context) (attach.Device, error) {
-	step.Enter(ctx, "resize "+t.state.Device.Path)
-	if err := loop.Refresh(t.state.Device.Path); err != nil {
-		return attach.Device{}, err
+func (t *attached) resize(ctx context.Context) error {
+	step.Enter(ctx, "resize "+t.device.Path)
+	if err := loop.Refresh(t.device.Path); err != nil {
+		return err
 	}
-	size, err := loop.Size(t.state.Device.Path)
+	size, err := loop.Size(t.device.Path)
 	if err != nil {
-		return attach.Device{}, err
+		return err
 	}
-	t.state.Device.Size = size
-	return t.state.Device, nil
-}
-
-// Drained returns a channel that is closed when no volume is attached.
-func (a *Attacher) Drained() <-chan struct{} {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.empty == nil {
-		a.empty = make(chan struct{})
-	}
-	drained := a.empty
-	if len(a.volumes) == 0 {
-		close(a.empty)
-		a.empty = nil
-	}
-	return drained
-}
-
-// connectTimeout bounds a connection's making; what runs over it is not bounded.
-const connectTimeout = time.Minute
-
-// connect returns the connection for some credentials, which all volumes of the
-// node share: fencing is by node.
-func (a *Attacher) connect(ctx context.Context, credentials ceph.Credentials) (ceph.Conn, error) {
-	step.Enter(ctx, "connect to cluster "+credentials.FSID)
-	a.connecting.Lock()
-	defer a.connecting.Unlock()
-	if conn := a.conns[credentials]; conn != nil {
-		return conn, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	// No timeouts: where an operation must wait, an error would be a lost write.
-	conn, err := a.Connector.Connect(ctx, credentials, ceph.ConnectOptions{})
-	if err != nil {
-		return nil, err
-	}
-	if a.conns == nil {
-		a.conns = map[ceph.Credentials]ceph.Conn{}
-	}
-	a.conns[credentials] = conn
-	return conn, nil
-}
-
-// dropConn forgets a connection that was fenced. It stays open: its images do.
-func (a *Attacher) dropConn(credentials ceph.Credentials) {
-	a.connecting.Lock()
-	defer a.connecting.Unlock()
-	delete(a.conns, credentials)
+	t.device.Size = size
+	return nil
 }

@@ -1,6 +1,7 @@
 package fuse
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,28 +15,63 @@ import (
 	"github.com/cairn-storage/cairn/csi/attach"
 	"github.com/cairn-storage/cairn/csi/attach/loop"
 	"github.com/cairn-storage/cairn/csi/durable"
+	"github.com/cairn-storage/cairn/csi/step"
 )
 
-// state is what is written of an attachment, so that the next process can clean
-// up after this one.
-type state struct {
-	BootID string        `json:"bootID"`
-	Device attach.Device `json:"device"`
+// kept is what the keeper has of a volume, beside its descriptors.
+type kept struct {
+	BootID string `json:"bootID"`
+	// Volume is what is attached, without its secrets.
+	Volume attach.Volume `json:"volume"`
 	// File is the name of the image's file, unique for each attachment.
 	File string `json:"file"`
+	// Resends: the kernel can send unanswered requests again.
+	Resends bool `json:"resends,omitempty"`
+	// Drained: all that was read is answered, nothing is in the log, and the image
+	// is closed.
+	Drained bool `json:"drained,omitempty"`
+}
+
+const volumePrefix = "volume-"
+
+func (k kept) name() string { return volumePrefix + attach.Hash(k.Volume.ID) }
+
+// hand gives a volume to the keeper, or changes what it has of it.
+func (a *Attacher) hand(ctx context.Context, t *attached) error {
+	if a.Keeper == nil {
+		return nil
+	}
+	step.Enter(ctx, "hand the volume's descriptors to the keeper")
+	return a.Keeper.Put(ctx, t.kept.name(), t.kept, t.fds.files()...)
+}
+
+// drop takes a volume from the keeper. One that does not answer drops it later.
+func (a *Attacher) drop(ctx context.Context, t *attached) error {
+	if a.Keeper == nil {
+		return nil
+	}
+	return a.Keeper.Drop(ctx, t.kept.name())
+}
+
+// state is what is written of an attachment, so that the next process can clean
+// up after this one where it cannot go on.
+type state struct {
+	BootID string `json:"bootID"`
+	File   string `json:"file"`
 }
 
 const stateFile = "state.json"
 
 func (a *Attacher) dir(volumeID string) string { return filepath.Join(a.Dir, attach.Hash(volumeID)) }
 
-func (a *Attacher) save(s state) error {
-	return durable.WriteJSON(filepath.Join(a.dir(s.Device.VolumeID), stateFile), s)
+func (a *Attacher) save(volumeID string, s state) error {
+	return durable.WriteJSON(filepath.Join(a.dir(volumeID), stateFile), s)
 }
 
-// Clean removes what an earlier process left: its FUSE mounts below the
-// directory, and its loop devices where they are bound to the very files that
-// it served. A device that is still mounted goes with its mount.
+// Clean removes what an earlier process left and this one does not go on with:
+// its FUSE mounts below the directory, and its loop devices where they are bound
+// to the very files that it served. A device that is still mounted goes with its
+// mount.
 func (a *Attacher) Clean() error {
 	if err := os.MkdirAll(a.Dir, 0o700); err != nil {
 		return fmt.Errorf("make the directory of attachments: %w", err)
@@ -45,15 +81,27 @@ func (a *Attacher) Clean() error {
 	if err != nil {
 		return fmt.Errorf("look for stale attachments: %w", err)
 	}
+	mine := a.dirs()
 	for _, entry := range entries {
-		if entry.IsDir() {
-			errs = append(errs, a.cleanOne(filepath.Join(a.Dir, entry.Name())))
+		if entry.IsDir() && !mine[entry.Name()] {
+			errs = append(errs, cleanOne(filepath.Join(a.Dir, entry.Name())))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (a *Attacher) cleanOne(dir string) error {
+// dirs are the names of the directories of this process's volumes.
+func (a *Attacher) dirs() map[string]bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	dirs := map[string]bool{}
+	for id := range a.volumes {
+		dirs[attach.Hash(id)] = true
+	}
+	return dirs
+}
+
+func cleanOne(dir string) error {
 	raw, err := os.ReadFile(filepath.Join(dir, stateFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -63,17 +111,26 @@ func (a *Attacher) cleanOne(dir string) error {
 	}
 	var s state
 	if err := json.Unmarshal(raw, &s); err == nil && s.BootID == durable.BootID() {
-		if err := loop.Abandon(s.Device.Path, s.File); err != nil {
+		if err := abandon(s.File); err != nil {
 			return err
 		}
 	}
 	return removeDir(dir)
 }
 
+// abandon unbinds the device of a file that nobody serves.
+func abandon(file string) error {
+	device, err := loop.Find(file)
+	if err != nil || device == nil {
+		return err
+	}
+	return loop.Abandon(device.Path, file)
+}
+
 // removeDir removes an attachment's directory with what belongs there, and
 // nothing else: a mount that is still there stops it.
 func removeDir(dir string) error {
-	for _, path := range []string{filepath.Join(dir, stateFile), filepath.Join(dir, "mnt"), dir} {
+	for _, path := range []string{filepath.Join(dir, stateFile), filepath.Join(dir, stateFile+".tmp"), filepath.Join(dir, "mnt"), dir} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove a stale attachment: %w", err)
 		}

@@ -137,6 +137,32 @@ func BoundTo(path, name string) (bool, error) {
 	return filepath.Base(strings.TrimSpace(string(raw))) == name, nil
 }
 
+// Find returns the device that is bound to a file of this name; nil for none.
+func Find(name string) (*Device, error) {
+	bound, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		return nil, fmt.Errorf("look for the device of %s: %w", name, err)
+	}
+	for _, file := range bound {
+		disk := filepath.Base(filepath.Dir(filepath.Dir(file)))
+		path := "/dev/" + disk
+		if is, err := BoundTo(path, name); err != nil || !is {
+			continue // that of another may vanish meanwhile
+		}
+		n, err := strconv.Atoi(strings.TrimPrefix(disk, "loop"))
+		if err != nil {
+			return nil, fmt.Errorf("look for the device of %s: %w", name, err)
+		}
+		minor, err := minorOf(n)
+		if err != nil {
+			return nil, err
+		}
+		device := &Device{Path: path, Major: major, Minor: minor}
+		return device, device.makeNode()
+	}
+	return nil, nil
+}
+
 // ErrHeld is in the chain when a device is mounted: it stays as it is.
 var ErrHeld = errors.New("still mounted or held")
 

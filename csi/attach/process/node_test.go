@@ -1,0 +1,194 @@
+package process
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/cairn-storage/cairn/csi/attach"
+	"github.com/cairn-storage/cairn/csi/attach/remote"
+	"github.com/cairn-storage/cairn/csi/volumeid"
+	"github.com/cairn-storage/cairn/daemon/ceph"
+	"github.com/cairn-storage/cairn/daemon/ceph/rados"
+	"github.com/cairn-storage/cairn/tests/localceph"
+)
+
+// roleEnv makes this test's program one of the processes; its value is the role
+// and the state directory.
+const roleEnv = "CAIRN_TEST_PROCESS"
+
+// cluster is the real Ceph that all tests share.
+var cluster *localceph.Cluster
+
+func TestMain(m *testing.M) {
+	if role, dir, ok := strings.Cut(os.Getenv(roleEnv), ":"); ok {
+		if err := play(role, StateDir(dir)); err != nil {
+			fmt.Fprintln(os.Stderr, role, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "cairn-process-*")
+	if err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		cluster, err = localceph.Start(ctx, dir, localceph.Options{})
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "These tests need Ceph's daemons: run them inside the build root.", err)
+		return 1
+	}
+	code := m.Run()
+	if err := errors.Join(cluster.Stop(), os.RemoveAll(dir)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+func play(role string, dir StateDir) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if role == "keeper" {
+		return Keeper(ctx, dir)
+	}
+	return Attach(ctx, dir, rados.Connector{}, "")
+}
+
+// node is one node's data path, in processes of its own.
+type node struct {
+	*testing.T
+	ctx            context.Context
+	dir            StateDir
+	conn           ceph.Conn
+	pool           int64
+	client         *remote.Client
+	keeper, attach *child
+}
+
+type child struct {
+	*exec.Cmd
+	said bytes.Buffer
+}
+
+const pool = "volumes"
+
+func newNode(t *testing.T) *node {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	t.Cleanup(cancel)
+	conn, err := rados.Connector{}.Connect(ctx, cluster.Credentials(), ceph.ConnectOptions{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, conn.Close()) })
+	require.NoError(t, conn.EnsurePool(ctx, ceph.PoolSpec{Name: pool, Size: 2, Application: "rbd"}))
+	id, err := conn.PoolID(ctx, pool)
+	require.NoError(t, err)
+	n := &node{T: t, ctx: ctx, dir: StateDir(t.TempDir()), conn: conn, pool: id}
+	n.client = remote.NewClient(n.dir.AttachSocket())
+	n.startKeeper()
+	n.startAttach()
+	t.Cleanup(n.end)
+	return n
+}
+
+func (n *node) end() {
+	for _, c := range []*child{n.attach, n.keeper} {
+		c.end(syscall.SIGKILL)
+	}
+	if n.Failed() {
+		n.Logf("attach process:\n%s\nkeeper:\n%s", n.attach.said.String(), n.keeper.said.String())
+	}
+}
+
+func (n *node) start(role string) *child {
+	c := &child{Cmd: exec.Command(os.Args[0])}
+	c.Env = append(os.Environ(), roleEnv+"="+role+":"+string(n.dir))
+	c.Stdout, c.Stderr = &c.said, &c.said
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	require.NoError(n, c.Start())
+	return c
+}
+
+func (n *node) startKeeper() { n.keeper = n.start("keeper") }
+
+// startAttach starts an attach process, and returns when it answers.
+func (n *node) startAttach() {
+	n.attach = n.start("attach")
+	n.answers()
+}
+
+func (n *node) answers() {
+	require.Eventually(n, func() bool { _, err := n.client.List(n.ctx); return err == nil }, 20*time.Second, 5*time.Millisecond)
+}
+
+// end ends a process with a signal, and waits for its death.
+func (c *child) end(signal syscall.Signal) {
+	_ = c.Process.Signal(signal)
+	_ = c.Wait()
+}
+
+// volume makes an image, as a volume that one node writes to.
+func (n *node) volume(size int64) attach.Volume {
+	ref := ceph.ImageRef{PoolID: n.pool, Name: "pvc-" + uuid.NewString()}
+	require.NoError(n, n.conn.CreateImage(n.ctx, ref, ceph.ImageSpec{Size: size}))
+	n.Cleanup(func() {
+		if !n.Failed() {
+			require.NoError(n, n.conn.RemoveImage(context.WithoutCancel(n.ctx), ref))
+		}
+	})
+	code, err := volumeid.ID{FSID: cluster.FSID, Image: ref}.Encode()
+	require.NoError(n, err)
+	return attach.Volume{ID: code, Image: ref, Exclusive: true, Credentials: cluster.Credentials()}
+}
+
+// leavesNothing checks that nothing is there of a volume: no device, no mount, no
+// file, no descriptor of FUSE in any of the processes, and no lock.
+func (n *node) leavesNothing(v attach.Volume) {
+	n.Helper()
+	devices, err := n.client.List(n.ctx)
+	require.NoError(n, err)
+	require.Empty(n, devices)
+	n.keeps()
+	entries, err := os.ReadDir(n.dir.attachments())
+	require.NoError(n, err)
+	for _, entry := range entries {
+		require.False(n, entry.IsDir(), entry.Name())
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	require.NoError(n, err)
+	require.NotContains(n, string(mounts), string(n.dir))
+	image, err := n.conn.OpenImage(n.ctx, v.Image, ceph.OpenOptions{Exclusive: true})
+	require.NoError(n, err, "somebody has the lock")
+	require.NoError(n, image.Close())
+}
+
+// keeps checks how many volumes the processes have descriptors of.
+func (n *node) keeps(volumes ...attach.Volume) {
+	n.Helper()
+	for _, c := range []*child{n.keeper, n.attach} {
+		links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", c.Process.Pid))
+		require.NoError(n, err)
+		open := 0
+		for _, link := range links {
+			if target, err := os.Readlink(link); err == nil && target == "/dev/fuse" {
+				open++
+			}
+		}
+		require.Len(n, volumes, open, "descriptors of /dev/fuse")
+	}
+}
