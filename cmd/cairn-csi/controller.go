@@ -16,6 +16,7 @@ import (
 	"github.com/cairn-storage/cairn/csi/identity"
 	"github.com/cairn-storage/cairn/csi/server"
 	"github.com/cairn-storage/cairn/csi/sidecar"
+	"github.com/cairn-storage/cairn/csi/upkeep"
 	"github.com/cairn-storage/cairn/csi/web"
 	"github.com/cairn-storage/cairn/daemon/ceph/rados"
 )
@@ -30,7 +31,7 @@ func controllerCommand() *cobra.Command {
 	var o controllerOptions
 	c := &cobra.Command{
 		Use:   "controller",
-		Short: "Make, delete, publish and grow volumes",
+		Short: "Make, delete, publish, grow, limit and snapshot volumes",
 		Args:  cobra.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return o.run(c.Context()) },
 	}
@@ -43,7 +44,7 @@ func controllerCommand() *cobra.Command {
 }
 
 func (o controllerOptions) run(ctx context.Context) error {
-	client, err := o.client()
+	client, snapshots, err := o.clients()
 	if err != nil {
 		return err
 	}
@@ -53,9 +54,14 @@ func (o controllerOptions) run(ctx context.Context) error {
 		connections.Secrets{Client: client.CoreV1().Secrets(o.namespace), Name: connections.ControllerSecret},
 		rados.Connector{}, connections.Timeouts)
 	informers := sidecar.Informers(client)
+	volumes := sidecar.NewVolumes(informers)
+	work := upkeep.New(clusters, volumes, upkeep.Defaults, registry)
+	driver := &controller.Server{Clusters: clusters, Nodes: sidecar.NewNodes(client, informers), Places: volumes, Volumes: volumes, Upkeep: work}
 	grpc := server.New(server.Options{Metrics: registry})
 	csi.RegisterIdentityServer(grpc, &identity.Server{Version: version, Controller: true})
-	csi.RegisterControllerServer(grpc, &controller.Server{Clusters: clusters, Nodes: sidecar.NewNodes(client, informers)})
+	csi.RegisterControllerServer(grpc, driver)
+	csi.RegisterGroupControllerServer(grpc, driver)
+	csi.RegisterSnapshotMetadataServer(grpc, driver)
 	listener, err := server.Listen(ctx, o.socket)
 	if err != nil {
 		return err
@@ -69,8 +75,8 @@ func (o controllerOptions) run(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		controllers, err := sidecar.New(ctx, sidecar.Options{
-			Client: client, Informers: informers, Socket: o.socket,
-			Namespace: o.namespace, Identity: o.name, Workers: o.workers, Metrics: sidecars,
+			Client: client, Informers: informers, Snapshots: snapshots, Socket: o.socket,
+			Namespace: o.namespace, Identity: o.name, Workers: o.workers, Metrics: sidecars, Leading: work.Run,
 		})
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/cairn-storage/cairn/csi/connections"
+	"github.com/cairn-storage/cairn/csi/imagemeta"
 	"github.com/cairn-storage/cairn/csi/server"
 	"github.com/cairn-storage/cairn/csi/volumeid"
 	"github.com/cairn-storage/cairn/daemon/ceph"
@@ -108,7 +109,10 @@ func TestCreateRefuses(t *testing.T) {
 		"no exclusive lock":  {param("imageFeatures", "layering"), invalid, "parameters.imageFeatures: exclusive-lock is missing"},
 		"unknown parameter":  {param("thickProvision", "true"), invalid, "parameters.thickProvision:"},
 		"content source":     {func(r *csi.CreateVolumeRequest) { r.VolumeContentSource = &csi.VolumeContentSource{} }, invalid, "volume_content_source:"},
-		"mutable parameters": {func(r *csi.CreateVolumeRequest) { r.MutableParameters = map[string]string{"iops": "1"} }, invalid, "mutable_parameters:"},
+		"mutable parameters": {func(r *csi.CreateVolumeRequest) { r.MutableParameters = map[string]string{"speed": "1"} }, invalid, "mutable_parameters.speed:"},
+		"no quantity":        {func(r *csi.CreateVolumeRequest) { r.MutableParameters = map[string]string{"iops": "fast"} }, invalid, "mutable_parameters.iops:"},
+		"topology key":       {param("topology", "rack=r1"), invalid, "parameters.topology:"},
+		"topology value":     {param("topology", "zone=a b"), invalid, "parameters.topology:"},
 		"cluster not known":  {param("clusterID", "00000000-3b4a-4c5d-8e6f-7a8b9c0d1e2f"), codes.NotFound, "cluster 00000000-"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -182,14 +186,14 @@ func TestCreateCostsOneLookUpAndOneCreate(t *testing.T) {
 	require.NoError(t, err)
 	calls := cluster.Calls()
 	delete(calls, "EnsurePool")
-	require.Equal(t, map[string]int{"PoolID": 1, "CreateImage": 1}, calls)
+	require.Equal(t, map[string]int{"PoolID": 1, "PoolUsage": 1, "CreateImage": 1}, calls)
 	id, err := volumeid.Parse(resp.GetVolume().GetVolumeId())
 	require.NoError(t, err)
 	require.Equal(t, "pvc-1", id.Image.Name)
 	require.Equal(t, map[string]string{"pool": "fast"}, resp.GetVolume().GetVolumeContext())
 	info, err := conn.ImageInfo(t.Context(), id.Image)
 	require.NoError(t, err)
-	require.Equal(t, map[string]string{metaName: "pvc-1", metaFeatures: "", metaClaim: "db/data"}, info.Metadata)
+	require.Equal(t, map[string]string{imagemeta.Name: "pvc-1", imagemeta.Features: "", imagemeta.Claim: "db/data"}, info.Metadata)
 }
 
 func TestSizes(t *testing.T) {
@@ -248,7 +252,7 @@ func TestCutOffCreateIsCompleted(t *testing.T) {
 	require.NoError(t, err)
 	info, err := conn.ImageInfo(t.Context(), ref)
 	require.NoError(t, err)
-	require.Equal(t, "pvc-1", info.Metadata[metaName])
+	require.Equal(t, "pvc-1", info.Metadata[imagemeta.Name])
 
 	foreign := ceph.ImageRef{PoolID: pool, Name: "pvc-2"}
 	require.NoError(t, conn.CreateImage(t.Context(), foreign, ceph.ImageSpec{Size: 3 << 30}))

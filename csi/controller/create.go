@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
@@ -13,7 +12,7 @@ import (
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
 
-// maxName is the longest name that a volume may be asked for by.
+// maxName is the longest name that a volume or snapshot may be asked for by.
 const maxName = 128
 
 // creation is a CreateVolume that was read and found sound.
@@ -21,11 +20,14 @@ type creation struct {
 	name   string
 	size   int64
 	limits *csi.CapacityRange
+	source *source
+	qos    qos
 	Parameters
 }
 
 // CreateVolume makes an image. The first call for a name costs one look-up of
-// the pool, answered by the client itself, and one create.
+// the pool, answered by the client itself, and one create; the pool's usage is
+// asked for once in a while.
 func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
 	c, err := parseCreate(req)
 	if err != nil {
@@ -33,7 +35,7 @@ func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest)
 	}
 	var volume *csi.Volume
 	err = s.Clusters.Do(ctx, c.FSID, func(cluster ceph.Block) (err error) {
-		volume, err = c.run(ctx, cluster)
+		volume, err = s.create(ctx, cluster, c)
 		return err
 	})
 	if err != nil {
@@ -42,18 +44,21 @@ func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest)
 	return &csi.CreateVolumeResponse{Volume: volume}, nil
 }
 
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return fault.Field(fault.Invalid, "name", "is empty")
+	case len(name) > maxName:
+		return fault.Field(fault.Invalid, "name", "is %d bytes long, more than %d", len(name), maxName)
+	}
+	return nil
+}
+
 func parseCreate(req *csi.CreateVolumeRequest) (*creation, error) {
 	c := &creation{name: req.GetName(), limits: req.GetCapacityRange()}
-	var err error
-	switch {
-	case c.name == "":
-		return nil, fault.Field(fault.Invalid, "name", "is empty")
-	case len(c.name) > maxName:
-		return nil, fault.Field(fault.Invalid, "name", "is %d bytes long, more than %d", len(c.name), maxName)
-	case req.GetVolumeContentSource() != nil:
-		return nil, fault.Field(fault.Invalid, "volume_content_source", "is not supported")
-	case len(req.GetMutableParameters()) > 0:
-		return nil, fault.Field(fault.Invalid, "mutable_parameters", "are not supported")
+	err := checkName(c.name)
+	if err != nil {
+		return nil, err
 	}
 	if _, err = capability.ParseAll(req.GetVolumeCapabilities()); err != nil {
 		return nil, err
@@ -61,30 +66,77 @@ func parseCreate(req *csi.CreateVolumeRequest) (*creation, error) {
 	if c.size, err = sizeOf(c.limits); err != nil {
 		return nil, err
 	}
-	c.Parameters, err = parseParameters(req.GetParameters())
+	if c.Parameters, err = parseParameters(req.GetParameters()); err != nil {
+		return nil, err
+	}
+	if c.qos, err = parseQoS(req.GetMutableParameters()); err != nil {
+		return nil, err
+	}
+	if err = c.Topology.check(req.GetAccessibilityRequirements()); err != nil {
+		return nil, err
+	}
+	c.source, err = c.parseSource(req.GetVolumeContentSource())
 	return c, err
 }
 
-func (c *creation) run(ctx context.Context, cluster ceph.Block) (*csi.Volume, error) {
-	step.Enter(ctx, "look up pool "+c.Pool)
-	pool, err := cluster.PoolID(ctx, c.Pool)
-	if ceph.Is(err, ceph.NotFound) {
-		return nil, fault.Field(fault.Invalid, "parameters.pool", "there is no pool %q: %w", c.Pool, err)
-	}
+func (s *Server) create(ctx context.Context, cluster ceph.Block, c *creation) (*csi.Volume, error) {
+	pool, err := poolID(ctx, cluster, c.Pool)
 	if err != nil {
 		return nil, err
 	}
 	ref := ceph.ImageRef{PoolID: pool, Namespace: c.Namespace, Name: volumeid.ImageName(c.name)}
-	size := c.size
-	step.Enter(ctx, "create "+ref.String())
-	err = cluster.CreateImage(ctx, ref, ceph.ImageSpec{Size: size, Features: c.Features, Metadata: c.metadata()})
-	if ceph.Is(err, ceph.Exists) {
-		size, err = c.adopt(ctx, cluster, ref)
-	}
+	size, err := s.make(ctx, cluster, c, ref)
 	if err != nil {
 		return nil, err
 	}
 	return c.volume(ref, size)
+}
+
+func poolID(ctx context.Context, cluster ceph.Block, name string) (int64, error) {
+	step.Enter(ctx, "look up pool "+name)
+	pool, err := cluster.PoolID(ctx, name)
+	if ceph.Is(err, ceph.NotFound) {
+		return 0, fault.Field(fault.Invalid, "parameters.pool", "there is no pool %q: %w", name, err)
+	}
+	return pool, err
+}
+
+// make makes the image, or adopts the one that an earlier call made, and returns
+// its size. A volume that exists is there in a full pool too.
+func (s *Server) make(ctx context.Context, cluster ceph.Block, c *creation, ref ceph.ImageRef) (int64, error) {
+	if err := s.room(ctx, cluster, c.FSID, ref.PoolID, c.size); err != nil {
+		return c.orExisting(ctx, cluster, ref, err)
+	}
+	if c.source != nil {
+		return s.makeFromSource(ctx, cluster, c, ref)
+	}
+	step.Enter(ctx, "create "+ref.String())
+	err := cluster.CreateImage(ctx, ref, ceph.ImageSpec{Size: c.size, Features: c.Features, Metadata: c.metadata(0)})
+	if ceph.Is(err, ceph.Exists) {
+		return c.adopt(ctx, cluster, ref, nil)
+	}
+	if err != nil || c.qos.text == "" {
+		return c.size, err
+	}
+	return c.size, c.limit(ctx, cluster, ref)
+}
+
+// orExisting returns the size of the volume if it exists, else the error.
+func (c *creation) orExisting(ctx context.Context, cluster ceph.Block, ref ceph.ImageRef, otherwise error) (int64, error) {
+	step.Enter(ctx, "look for "+ref.String())
+	info, err := cluster.ImageInfo(ctx, ref)
+	if ceph.Is(err, ceph.NotFound) {
+		return 0, otherwise
+	}
+	if err != nil {
+		return 0, err
+	}
+	return c.adopt(ctx, cluster, ref, c.begun(info))
+}
+
+func (c *creation) limit(ctx context.Context, cluster ceph.Block, ref ceph.ImageRef) error {
+	step.Enter(ctx, "limit the I/O of "+ref.String())
+	return cluster.LimitImage(ctx, ref, c.qos.Limits)
 }
 
 func (c *creation) volume(ref ceph.ImageRef, size int64) (*csi.Volume, error) {
@@ -93,64 +145,14 @@ func (c *creation) volume(ref ceph.ImageRef, size int64) (*csi.Volume, error) {
 		return nil, err
 	}
 	return &csi.Volume{
-		VolumeId:      code,
-		CapacityBytes: size,
-		VolumeContext: map[string]string{PoolContext: c.Pool},
+		VolumeId:           code,
+		CapacityBytes:      size,
+		VolumeContext:      map[string]string{PoolContext: c.Pool},
+		ContentSource:      c.source.content(),
+		AccessibleTopology: c.Topology.accessible(),
 	}, nil
 }
 
 // PoolContext is the key in a volume's context of its pool's name, which krbd
 // needs; the pool's ID, which counts, is in the volume ID.
 const PoolContext = "pool"
-
-// The keys of what a volume was asked for, in its image's metadata.
-const (
-	metaName     = "cairn.storage/name"
-	metaFeatures = "cairn.storage/image-features"
-	metaClaim    = "cairn.storage/claim"
-)
-
-func (c *creation) metadata() map[string]string {
-	m := map[string]string{metaName: c.name, metaFeatures: strings.Join(c.Features, ",")}
-	if c.Claim != "" {
-		m[metaClaim] = c.Claim
-	}
-	return m
-}
-
-// adopt compares an image that has the name already with what is asked for,
-// completes it where an earlier create was cut off, and returns its size.
-func (c *creation) adopt(ctx context.Context, cluster ceph.Block, ref ceph.ImageRef) (int64, error) {
-	step.Enter(ctx, "compare with the existing "+ref.String())
-	info, err := cluster.ImageInfo(ctx, ref)
-	if ceph.Is(err, ceph.NotFound) {
-		return 0, fault.Errorf(fault.Pending, "%s was there and is gone, or is being made: %w", ref, err)
-	}
-	if err != nil {
-		return 0, err
-	}
-	if !within(info.Size, c.limits) {
-		return 0, fault.Field(fault.Conflict, "capacity_range", "volume %q exists with %d bytes, asked for are %d to %d (0: no limit)",
-			c.name, info.Size, c.limits.GetRequiredBytes(), c.limits.GetLimitBytes())
-	}
-	if _, complete := info.Metadata[metaName]; !complete {
-		return info.Size, c.complete(ctx, cluster, ref, info)
-	}
-	if got := info.Metadata[metaName]; got != c.name {
-		return 0, fault.Field(fault.Conflict, "name", "%s is of volume %q, not %q", ref, got, c.name)
-	}
-	if got, want := info.Metadata[metaFeatures], strings.Join(c.Features, ","); got != want {
-		return 0, fault.Field(fault.Conflict, "parameters.imageFeatures", "volume %q exists with %q, asked for is %q", c.name, got, want)
-	}
-	return info.Size, nil
-}
-
-// complete writes the metadata that an earlier create did not come to. An image
-// of another size is not what such a create would have left.
-func (c *creation) complete(ctx context.Context, cluster ceph.Block, ref ceph.ImageRef, info *ceph.ImageInfo) error {
-	if info.Size != c.size {
-		return fault.Field(fault.Conflict, "name", "%s exists, but was not made by this driver", ref)
-	}
-	step.Enter(ctx, "complete the metadata of "+ref.String())
-	return cluster.SetImageMetadata(ctx, ref, c.metadata())
-}

@@ -7,13 +7,15 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/cairn-storage/cairn/csi/fault"
+	"github.com/cairn-storage/cairn/csi/places"
 	"github.com/cairn-storage/cairn/csi/step"
 	"github.com/cairn-storage/cairn/csi/volumeid"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
 
-// DeleteVolume removes an image; that it is gone already is fine. An image that
-// some client has open stays.
+// DeleteVolume hides an image, so that its snapshots and clones live on; upkeep
+// removes it when it has none. That it is gone already is fine. An image that some
+// client has open stays.
 func (s *Server) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequest) (*csi.DeleteVolumeResponse, error) {
 	if req.GetVolumeId() == "" {
 		return nil, fault.Field(fault.Invalid, "volume_id", "is empty")
@@ -25,8 +27,8 @@ func (s *Server) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequest)
 		return &csi.DeleteVolumeResponse{}, nil
 	}
 	err = s.Clusters.Do(ctx, id.FSID, func(cluster ceph.Block) error {
-		step.Enter(ctx, "remove "+id.Image.String())
-		return cluster.RemoveImage(ctx, id.Image)
+		step.Enter(ctx, "hide "+id.Image.String())
+		return cluster.HideImage(ctx, id.Image)
 	})
 	switch {
 	case fault.KindOf(err) == "" && ceph.Is(err, ceph.NotFound):
@@ -39,5 +41,6 @@ func (s *Server) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequest)
 	case err != nil:
 		return nil, err
 	}
+	s.Upkeep.Hidden(places.Root{FSID: id.FSID, PoolID: id.Image.PoolID, Namespace: id.Image.Namespace})
 	return &csi.DeleteVolumeResponse{}, nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/cairn-storage/cairn/csi/capability"
 	"github.com/cairn-storage/cairn/csi/fault"
 	"github.com/cairn-storage/cairn/csi/step"
+	"github.com/cairn-storage/cairn/csi/volumeid"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
 
@@ -31,7 +32,7 @@ func (s *Server) ControllerExpandVolume(ctx context.Context, req *csi.Controller
 		return nil, err
 	}
 	err = s.Clusters.Do(ctx, id.FSID, func(cluster ceph.Block) error {
-		size, err = grow(ctx, cluster, id.Image, size, req.GetCapacityRange())
+		size, err = s.grow(ctx, cluster, id, size, req.GetCapacityRange())
 		return err
 	})
 	if err != nil {
@@ -40,7 +41,8 @@ func (s *Server) ControllerExpandVolume(ctx context.Context, req *csi.Controller
 	return &csi.ControllerExpandVolumeResponse{CapacityBytes: size, NodeExpansionRequired: true}, nil
 }
 
-func grow(ctx context.Context, cluster ceph.Block, ref ceph.ImageRef, size int64, limits *csi.CapacityRange) (int64, error) {
+func (s *Server) grow(ctx context.Context, cluster ceph.Block, id volumeid.ID, size int64, limits *csi.CapacityRange) (int64, error) {
+	ref := id.Image
 	step.Enter(ctx, "look at "+ref.String())
 	info, err := cluster.ImageInfo(ctx, ref)
 	switch {
@@ -50,6 +52,9 @@ func grow(ctx context.Context, cluster ceph.Block, ref ceph.ImageRef, size int64
 		return info.Size, nil
 	case info.Size > size:
 		return 0, fault.Field(fault.OutOfRange, "capacity_range.limit_bytes", "the volume has %d bytes already and does not shrink to %d", info.Size, limits.GetLimitBytes())
+	}
+	if err := s.room(ctx, cluster, id.FSID, ref.PoolID, size); err != nil {
+		return 0, err
 	}
 	step.Enter(ctx, "grow "+ref.String())
 	return size, cluster.GrowImage(ctx, ref, size)

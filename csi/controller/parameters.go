@@ -2,6 +2,7 @@ package controller
 
 import (
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -19,6 +20,8 @@ type Parameters struct {
 	Namespace string
 	// Features of new images: imageFeatures, comma-separated; none is the default set.
 	Features []string
+	// Topology is where the pool's failure domains are: topology, as key=value.
+	Topology topology
 	// Claim that the volume is for, as Kubernetes names it; only noted.
 	Claim string
 }
@@ -32,8 +35,10 @@ var knownFeatures = []string{"layering", "striping", "exclusive-lock", "object-m
 // needs is which feature another builds on.
 var needs = map[string]string{"object-map": "exclusive-lock", "fast-diff": "object-map", "journaling": "exclusive-lock"}
 
-func parseParameters(given map[string]string) (Parameters, error) {
-	var p Parameters
+// domainForm is a label's value.
+var domainForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
+
+func parseParameters(given map[string]string) (p Parameters, err error) {
 	for _, key := range slices.Sorted(maps.Keys(given)) {
 		value := given[key]
 		switch key {
@@ -45,9 +50,13 @@ func parseParameters(given map[string]string) (Parameters, error) {
 			p.Namespace = value
 		case "imageFeatures":
 			p.Features = splitFeatures(value)
+		case "topology":
+			if p.Topology, err = parseTopology(value); err != nil {
+				return p, err
+			}
 		default:
 			if !strings.HasPrefix(key, kubernetesPrefix) {
-				return p, fault.Field(fault.Invalid, "parameters."+key, "is not a parameter of this driver: it knows clusterID, pool, radosNamespace, imageFeatures")
+				return p, fault.Field(fault.Invalid, "parameters."+key, "is not a parameter of this driver: it knows clusterID, pool, radosNamespace, imageFeatures, topology")
 			}
 		}
 	}

@@ -26,6 +26,10 @@ const (
 	Unavailable Kind = "unavailable"
 	// Pending: an earlier call is still busy with the same subject.
 	Pending Kind = "pending"
+	// Exhausted: there is no room for what is asked for.
+	Exhausted Kind = "exhausted"
+	// Stale: a token that does not continue any list.
+	Stale Kind = "stale"
 )
 
 // Error is a fault.

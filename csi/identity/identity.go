@@ -11,6 +11,12 @@ import (
 // DriverName is the block driver's name in StorageClasses and CSINodes.
 const DriverName = "block.csi.cairn.storage"
 
+// TopologyPrefix begins the keys of where nodes are.
+const TopologyPrefix = "topology." + DriverName + "/"
+
+// TopologyKeys say where a node is, and which nodes a volume can be used on.
+var TopologyKeys = []string{TopologyPrefix + "region", TopologyPrefix + "zone", TopologyPrefix + "host"}
+
 // Server is the Identity service.
 type Server struct {
 	csi.UnimplementedIdentityServer
@@ -33,9 +39,14 @@ func (s *Server) GetPluginCapabilities(context.Context, *csi.GetPluginCapabiliti
 		{Type: &csi.PluginCapability_VolumeExpansion_{VolumeExpansion: &csi.PluginCapability_VolumeExpansion{
 			Type: csi.PluginCapability_VolumeExpansion_ONLINE}}},
 	}}
+	services := []csi.PluginCapability_Service_Type{csi.PluginCapability_Service_VOLUME_ACCESSIBILITY_CONSTRAINTS}
 	if s.Controller {
+		services = append(services, csi.PluginCapability_Service_CONTROLLER_SERVICE,
+			csi.PluginCapability_Service_GROUP_CONTROLLER_SERVICE, csi.PluginCapability_Service_SNAPSHOT_METADATA_SERVICE)
+	}
+	for _, service := range services {
 		resp.Capabilities = append(resp.Capabilities, &csi.PluginCapability{Type: &csi.PluginCapability_Service_{
-			Service: &csi.PluginCapability_Service{Type: csi.PluginCapability_Service_CONTROLLER_SERVICE}}})
+			Service: &csi.PluginCapability_Service{Type: service}}})
 	}
 	return resp, nil
 }

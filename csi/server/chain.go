@@ -27,8 +27,8 @@ func identify(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle g
 	return handle(klog.NewContext(ctx, logger), req)
 }
 
-// measure keeps how long calls take, by method and code.
-func measure(registry prometheus.Registerer) grpc.UnaryServerInterceptor {
+// histogram keeps how long calls take, by method and code.
+func histogram(registry prometheus.Registerer) *prometheus.HistogramVec {
 	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "cairn_csi_call_seconds",
 		Help:    "Time that CSI calls took, by method and gRPC code.",
@@ -37,6 +37,11 @@ func measure(registry prometheus.Registerer) grpc.UnaryServerInterceptor {
 	if registry != nil {
 		registry.MustRegister(seconds)
 	}
+	return seconds
+}
+
+// measure keeps how long a call takes.
+func measure(seconds *prometheus.HistogramVec) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 		start := time.Now()
 		resp, err := handle(ctx, req)

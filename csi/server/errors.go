@@ -21,6 +21,8 @@ var byFault = map[fault.Kind]codes.Code{
 	fault.Refused:     codes.FailedPrecondition,
 	fault.Unavailable: codes.Unavailable,
 	fault.Pending:     codes.Aborted,
+	fault.Exhausted:   codes.ResourceExhausted,
+	fault.Stale:       codes.Aborted,
 }
 
 // byCeph gives each kind of Ceph's errors its code.

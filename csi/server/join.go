@@ -129,7 +129,16 @@ func keyOf(req any) string {
 	switch r := req.(type) {
 	case *csi.CreateVolumeRequest:
 		return line("name/", r.GetName())
-	case *csi.NodeGetVolumeStatsRequest, *csi.ValidateVolumeCapabilitiesRequest:
+	case *csi.CreateSnapshotRequest:
+		return line("snapshot-name/", r.GetName())
+	case *csi.DeleteSnapshotRequest:
+		return line("snapshot/", r.GetSnapshotId())
+	case *csi.CreateVolumeGroupSnapshotRequest:
+		return line("group-name/", r.GetName())
+	case *csi.DeleteVolumeGroupSnapshotRequest:
+		return line("group/", r.GetGroupSnapshotId())
+	case *csi.NodeGetVolumeStatsRequest, *csi.ValidateVolumeCapabilitiesRequest,
+		*csi.ControllerGetVolumeRequest, *csi.ControllerGetVolumeHealthRequest, *csi.NodeGetVolumeHealthRequest:
 		return ""
 	case interface{ GetVolumeId() string }:
 		return line("volume/", r.GetVolumeId())

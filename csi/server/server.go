@@ -34,9 +34,10 @@ func New(options Options) *grpc.Server {
 	if options.Slow == 0 {
 		options.Slow = DefaultSlow
 	}
-	return grpc.NewServer(grpc.ChainUnaryInterceptor(
+	seconds := histogram(options.Metrics)
+	return grpc.NewServer(grpc.ChainStreamInterceptor(streams(seconds, options.Slow)), grpc.ChainUnaryInterceptor(
 		identify,
-		measure(options.Metrics),
+		measure(seconds),
 		logCalls,
 		mapErrors,
 		recoverPanics,

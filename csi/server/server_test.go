@@ -58,7 +58,7 @@ func TestEveryKindHasACode(t *testing.T) {
 	for _, k := range []ceph.Kind{ceph.NotFound, ceph.Exists, ceph.Busy, ceph.Full, ceph.Forbidden, ceph.Invalid, ceph.Timeout, ceph.Fenced, ceph.Unreached, ceph.Unexpected} {
 		require.Contains(t, byCeph, k)
 	}
-	for _, k := range []fault.Kind{fault.Invalid, fault.NotFound, fault.Conflict, fault.OutOfRange, fault.Refused, fault.Unavailable, fault.Pending} {
+	for _, k := range []fault.Kind{fault.Invalid, fault.NotFound, fault.Conflict, fault.OutOfRange, fault.Refused, fault.Unavailable, fault.Pending, fault.Exhausted, fault.Stale} {
 		require.Contains(t, byFault, k)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/klog/v2"
@@ -15,20 +16,26 @@ import (
 // leaseName is the one Lease of the controller processes.
 const leaseName = "cairn-csi-controller"
 
+// lease is what a process must hold to lead.
+type lease struct {
+	client                    kubernetes.Interface
+	namespace, name, identity string
+}
+
 // lead runs f while this process holds the Lease. Losing it is an error: the
 // process must end, for its controllers cannot be stopped halfway.
-func lead(ctx context.Context, o Options, f func(context.Context)) error {
+func lead(ctx context.Context, l lease, f func(context.Context)) error {
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: &resourcelock.LeaseLock{
-			LeaseMeta:  metav1.ObjectMeta{Namespace: o.Namespace, Name: leaseName},
-			Client:     o.Client.CoordinationV1(),
-			LockConfig: resourcelock.ResourceLockConfig{Identity: o.Identity},
+			LeaseMeta:  metav1.ObjectMeta{Namespace: l.namespace, Name: l.name},
+			Client:     l.client.CoordinationV1(),
+			LockConfig: resourcelock.ResourceLockConfig{Identity: l.identity},
 		},
 		LeaseDuration:   15 * time.Second,
 		RenewDeadline:   10 * time.Second,
 		RetryPeriod:     2 * time.Second,
 		ReleaseOnCancel: true,
-		Name:            leaseName,
+		Name:            l.name,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(ctx context.Context) {
 				klog.FromContext(ctx).Info("Leading")

@@ -1,7 +1,7 @@
 // Package sidecar runs, inside the driver's controller process, what watches
-// Kubernetes for it: the provisioner, the attacher and the resizer. They are the
-// CSI project's own, share one set of informers and one Lease, and call the
-// driver over its own socket.
+// Kubernetes for it: the provisioner, the attacher, the resizer and the
+// snapshotter. They are the CSI project's own, share one set of informers and one
+// Lease, and call the driver over its own socket.
 package sidecar
 
 import (
@@ -14,7 +14,9 @@ import (
 	"github.com/kubernetes-csi/csi-lib-utils/connection"
 	"github.com/kubernetes-csi/csi-lib-utils/metrics"
 	"github.com/kubernetes-csi/csi-lib-utils/rpc"
+	snapshots "github.com/kubernetes-csi/external-snapshotter/client/v8/clientset/versioned"
 	"google.golang.org/grpc"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -27,6 +29,8 @@ import (
 type Options struct {
 	Client    kubernetes.Interface
 	Informers informers.SharedInformerFactory
+	// Snapshots is the client of snapshot objects; without it there are none.
+	Snapshots snapshots.Interface
 	// Socket of the driver.
 	Socket string
 	// Namespace of the Lease, and Identity in it.
@@ -34,6 +38,8 @@ type Options struct {
 	// Workers of each controller.
 	Workers int
 	Metrics metrics.CSIMetricsManager
+	// Leading is run beside the controllers while this process leads.
+	Leading func(context.Context)
 }
 
 const (
@@ -84,13 +90,18 @@ func (c *Controllers) prepare(ctx context.Context) (err error) {
 	c.options.Metrics.SetDriverName(identity.DriverName)
 	c.addProvisioner(ctx)
 	c.addAttacher(ctx)
+	c.addSnapshotter()
+	if c.options.Leading != nil {
+		c.runnables = append(c.runnables, func(ctx context.Context, _ *sync.WaitGroup) { c.options.Leading(ctx) })
+	}
 	return c.addResizer(ctx)
 }
 
 // Run runs the controllers until the context ends or the lead is lost.
 func (c *Controllers) Run(ctx context.Context) error {
 	defer func() { _ = c.conn.Close() }()
-	return lead(ctx, c.options, func(ctx context.Context) {
+	o := c.options
+	return lead(ctx, lease{o.Client, o.Namespace, leaseName, o.Identity}, func(ctx context.Context) {
 		c.factory.Start(ctx.Done())
 		c.factory.WaitForCacheSync(ctx.Done())
 		var wg sync.WaitGroup
@@ -103,6 +114,10 @@ func (c *Controllers) Run(ctx context.Context) error {
 
 // trim drops what nobody here reads from cached objects.
 func trim(obj any) (any, error) {
+	if node, ok := obj.(*corev1.Node); ok {
+		node.Status = corev1.NodeStatus{}
+		node.Annotations = nil
+	}
 	if o, ok := obj.(metav1.Object); ok {
 		o.SetManagedFields(nil)
 	}
