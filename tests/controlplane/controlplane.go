@@ -91,6 +91,8 @@ func start(ctx context.Context) error {
 		CRDDirectoryPaths:     []string{Path("deploy/crds")},
 		ErrorIfCRDPathMissing: true,
 	}
+	// Else it looks for a default route, which not every network namespace has.
+	environment.ControlPlane.GetAPIServer().Configure().Set("advertise-address", "127.0.0.1")
 	config, err := environment.Start()
 	if err != nil {
 		_ = environment.Stop()
