@@ -35,6 +35,7 @@ var groups = []group{
 	{"lab", true, []string{"lab_up_warm_s"}, labUp},
 	{"install", true, []string{"install_ratio"}, install},
 	{"kill", true, []string{"plugin_kill_stall_ms"}, kill},
+	{"claims", true, []string{"claims_bound_per_s_1000", "claims_gone_per_s_1000"}, claims},
 	{"rss", true, []string{"rss_operator_mib", "rss_controller_mib", "rss_node_mib", "rss_per_volume_mib"}, rss},
 }
 

@@ -87,6 +87,11 @@ func sweep(ctx context.Context) error {
 			return err
 		}
 	}
+	return volumesGone(ctx)
+}
+
+// volumesGone waits until no volume of what a measurement made is left.
+func volumesGone(ctx context.Context) error {
 	return kubectl.Until(ctx, "the volumes to be deleted", func() (bool, string) {
 		left, err := kubectl.Run(ctx, "get", "persistentvolumes", "-o", "jsonpath={.items[?(@.spec.claimRef.namespace=='"+namespace+"')].spec.claimRef.name}")
 		if err != nil {

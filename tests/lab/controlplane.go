@@ -73,7 +73,10 @@ func startControllerManager() error {
 		"--root-ca-file="+filepath.Join(pkiDir(), "ca.crt"),
 		"--service-account-private-key-file="+filepath.Join(pkiDir(), "service-account.key"),
 		"--cluster-cidr="+podNetwork.String(), "--allocate-node-cidrs=false",
-		"--node-monitor-grace-period=20s", "--node-monitor-period=2s")
+		"--node-monitor-grace-period=20s", "--node-monitor-period=2s",
+		// The binder of claims makes five requests for each: by Kubernetes' own
+		// default of 20 a second it binds four.
+		"--kube-api-qps=200", "--kube-api-burst=400")
 }
 
 func hostProxyNote() string { return filepath.Join(Dir(), "host-proxy-tables-are-ours") }

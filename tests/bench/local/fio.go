@@ -165,7 +165,7 @@ func (v *mounted) fio(ctx context.Context, w workload, seconds int, side []strin
 type mounted struct {
 	*bed
 	server          *node.Server
-	attach          *exec.Cmd
+	keeper, attach  *exec.Cmd
 	id              string
 	staging, target string
 	staged          bool
@@ -213,15 +213,12 @@ func (v *mounted) nodeServer(state string) *node.Server {
 
 func attachSocket(state string) string { return filepath.Join(state, "attach", "attach.sock") }
 
-func (v *mounted) startAttach(ctx context.Context, state string) error {
-	program, err := os.Executable()
-	if err != nil {
+// startAttach starts the two processes of a node's data path.
+func (v *mounted) startAttach(ctx context.Context, state string) (err error) {
+	if v.keeper, err = program("keeper", "--state-dir", state); err != nil {
 		return err
 	}
-	v.attach = exec.Command(filepath.Join(filepath.Dir(program), "bench-csi"), "attach", "--state-dir", state, "--http-address", "")
-	v.attach.Stderr = os.Stderr
-	if err := v.attach.Start(); err != nil {
-		v.attach = nil
+	if v.attach, err = program("attach", "--state-dir", state, "--http-address", ""); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
@@ -236,6 +233,20 @@ func (v *mounted) startAttach(ctx context.Context, state string) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// program starts cairn-csi, which lies beside this program.
+func program(args ...string) (*exec.Cmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(filepath.Join(filepath.Dir(self), "bench-csi"), args...)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return cmd, nil
 }
 
 // attachCPU is the processor time that the attach process has used.
@@ -272,13 +283,12 @@ func (v *mounted) end() error {
 		_, err = v.server.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: v.id, StagingTargetPath: v.staging})
 		errs = append(errs, err)
 	}
-	if v.attach != nil {
-		if errors.Join(errs...) == nil {
-			_ = v.attach.Process.Signal(syscall.SIGTERM) // it ends, as nothing is attached
-		} else {
-			_ = v.attach.Process.Kill()
+	for _, process := range []*exec.Cmd{v.attach, v.keeper} {
+		if process == nil {
+			continue
 		}
-		_ = v.attach.Wait()
+		_ = process.Process.Signal(syscall.SIGTERM)
+		_ = process.Wait()
 	}
 	return errors.Join(errs...)
 }
