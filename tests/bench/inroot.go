@@ -19,13 +19,10 @@ import (
 // inRoot runs tests/bench/local inside the build root and gives each line that
 // it prints to take. When the context ends it is interrupted, so that it cleans up.
 func (b *bench) inRoot(ctx context.Context, take func(line []byte) error, args ...string) error {
-	program := filepath.Join(b.repository, "bin", "bench-local")
-	build := exec.CommandContext(ctx, filepath.Join(b.repository, "images", "in-root"), "sh", "-ec",
-		"go build -trimpath -o bin/bench-local ./tests/bench/local && go build -trimpath -o bin/bench-csi ./cmd/cairn-csi")
-	build.Dir, build.Stderr = b.repository, os.Stderr
-	if err := build.Run(); err != nil {
-		return fmt.Errorf("build what measures inside the build root: %w", err)
+	if err := b.buildLocal(ctx); err != nil {
+		return err
 	}
+	program := filepath.Join(b.repository, "bin", "bench-local")
 	cmd := exec.CommandContext(ctx, filepath.Join(b.repository, "images", "in-root"), append([]string{program}, args...)...)
 	cmd.Dir, cmd.Stderr = b.repository, os.Stderr
 	// The interrupt of a terminal goes to the whole group by itself; this is for the rest.
@@ -58,6 +55,17 @@ func (b *bench) inRoot(ctx context.Context, take func(line []byte) error, args .
 		errs = append(errs, fmt.Errorf("%s: %w", strings.Join(args, " "), err))
 	}
 	return errors.Join(errs...)
+}
+
+// buildLocal builds what measures, and what is measured, inside the build root.
+func (b *bench) buildLocal(ctx context.Context) error {
+	build := exec.CommandContext(ctx, filepath.Join(b.repository, "images", "in-root"), "sh", "-ec",
+		"go build -trimpath -o bin/bench-local ./tests/bench/local && go build -trimpath -o bin/bench-csi ./cmd/cairn-csi")
+	build.Dir, build.Stderr = b.repository, os.Stderr
+	if err := build.Run(); err != nil {
+		return fmt.Errorf("build what measures inside the build root: %w", err)
+	}
+	return nil
 }
 
 // local measures a group that needs no lab.

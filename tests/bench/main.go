@@ -32,9 +32,11 @@ var groups = []group{
 	{"calls", false, callEntries(), local("calls")},
 	{"fio", false, []string{"fio_randwrite_qd1_ratio", "fio_randwrite_qd16_ratio", "fio_randread_qd1_ratio",
 		"fio_randread_qd16_ratio", "fio_seqwrite_ratio", "fio_seqread_ratio"}, local("fio")},
+	{"attach", false, []string{"attach_ms_p50"}, local("attach")},
+	{"memory", false, []string{"controller_mib_10k"}, memory},
 	{"lab", true, []string{"lab_up_warm_s"}, labUp},
 	{"install", true, []string{"install_ratio"}, install},
-	{"kill", true, []string{"plugin_kill_stall_ms"}, kill},
+	{"kill", true, []string{"plugin_kill_stall_ms", "datapath_kill_stall_ms"}, stalls},
 	{"claims", true, []string{"claims_bound_per_s_1000", "claims_gone_per_s_1000"}, claims},
 	{"rss", true, []string{"rss_operator_mib", "rss_controller_mib", "rss_node_mib", "rss_per_volume_mib"}, rss},
 }

@@ -101,8 +101,9 @@ func volumesGone(ctx context.Context) error {
 	})
 }
 
-// kill measures how long writes stand still while the node plugin is killed.
-func kill(ctx context.Context, b *bench) (entries []result.Entry, err error) {
+// stalls measures how long writes stand still while the node plugin, and then
+// the data path, is killed.
+func stalls(ctx context.Context, b *bench) (entries []result.Entry, err error) {
 	if err := b.story(ctx); err != nil {
 		return nil, err
 	}
@@ -114,13 +115,16 @@ func kill(ctx context.Context, b *bench) (entries []result.Entry, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("control run: %w", err)
 	}
-	killed, err := b.verify(ctx, "killed", 60*time.Second, b.killPlugin)
-	if err != nil {
-		return nil, err
+	for _, victim := range victims {
+		killed, err := b.verify(ctx, victim.name, 60*time.Second, func(ctx context.Context, node string) error { return b.kill(ctx, victim, node) })
+		if err != nil {
+			return entries, err
+		}
+		entries = append(entries, result.New("kill", victim.name+"_kill_stall_ms", "ms", float64(killed.LongestStallMillis),
+			"%s killed %d times within 60 s, %d writes acknowledged, none failed or lost; without kills the longest was %d ms within 40 s",
+			victim.what, kills, killed.Acknowledged, control.LongestStallMillis))
 	}
-	return []result.Entry{result.New("kill", "plugin_kill_stall_ms", "ms", float64(killed.LongestStallMillis),
-		"cairn-csi node killed %d times within 60 s, %d writes acknowledged, none failed or lost; without kills the longest was %d ms within 40 s",
-		kills, killed.Acknowledged, control.LongestStallMillis)}, nil
+	return entries, nil
 }
 
 // verify runs the verifier in a pod, and meanwhile to its node what is given.
@@ -173,23 +177,31 @@ func (b *bench) verify(ctx context.Context, name string, duration time.Duration,
 
 const pluginPattern = "^cairn-csi node"
 
-// killPlugin kills the process of the node plugin again and again. The kubelet
-// restarts it at once only the first time; later its pod is made anew, which is
-// a restart too and does not wait for the kubelet's back-off.
-func (b *bench) killPlugin(ctx context.Context, node string) error {
+// victim is a process of the node side that is killed under I/O.
+type victim struct{ name, what, pattern, daemonSet string }
+
+var victims = []victim{
+	{"plugin", "cairn-csi node", pluginPattern, "cairn-csi-node"},
+	{"datapath", "cairn-csi attach", "^cairn-csi attach", "cairn-csi-attach"},
+}
+
+// kill kills a process again and again. The kubelet restarts it at once only the
+// first time; later its pod is made anew, which is a restart too and does not
+// wait for the kubelet's back-off.
+func (b *bench) kill(ctx context.Context, v victim, node string) error {
 	for i := range kills {
-		if err := kubectl.Until(ctx, "the node plugin to run, and to be killed", func() (bool, string) {
-			err := story.KillOnNode(ctx, node, pluginPattern)
+		if err := kubectl.Until(ctx, v.what+" to run, and to be killed", func() (bool, string) {
+			err := story.KillOnNode(ctx, node, v.pattern)
 			return err == nil, fmt.Sprint(err)
 		}); err != nil {
 			return err
 		}
-		b.say("killed the node plugin on %s (%d of %d)", node, i+1, kills)
+		b.say("killed %s on %s (%d of %d)", v.what, node, i+1, kills)
 		time.Sleep(2 * time.Second)
 		if i == 0 {
 			continue
 		}
-		if _, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "delete", "pods", "-l", "app.kubernetes.io/instance=cairn-csi-node",
+		if _, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "delete", "pods", "-l", "app.kubernetes.io/instance="+v.daemonSet,
 			"--field-selector=spec.nodeName="+node, "--grace-period=0", "--force"); err != nil {
 			return err
 		}

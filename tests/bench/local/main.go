@@ -54,14 +54,14 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	usage := errors.New("usage: local calls | fio | floor DEVICE DEVICE DEVICE")
+	usage := errors.New("usage: local calls | fio | attach | floor DEVICE DEVICE DEVICE")
 	if len(args) == 0 {
 		return usage
 	}
 	if args[0] == "floor" {
 		return floor(ctx, args[1:])
 	}
-	measure := map[string]func(context.Context, *bed, func(...result.Entry)) error{"calls": calls, "fio": fio}[args[0]]
+	measure := map[string]func(context.Context, *bed, func(...result.Entry)) error{"calls": calls, "fio": fio, "attach": attachTimes}[args[0]]
 	if measure == nil {
 		return usage
 	}
