@@ -11,7 +11,9 @@ import (
 
 	"github.com/cairn-storage/cairn/csi/connections"
 	"github.com/cairn-storage/cairn/csi/imagemeta"
+	"github.com/cairn-storage/cairn/csi/places"
 	"github.com/cairn-storage/cairn/csi/server"
+	"github.com/cairn-storage/cairn/csi/upkeep"
 	"github.com/cairn-storage/cairn/csi/volumeid"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/daemon/ceph/model"
@@ -29,7 +31,8 @@ func bench(t *testing.T) (*Server, *model.Cluster, ceph.Conn) {
 	require.NoError(t, err)
 	require.NoError(t, conn.EnsurePool(t.Context(), ceph.PoolSpec{Name: "fast", Size: 1, Application: "rbd"}))
 	clusters := connections.New(connections.Static{fsid: {FSID: fsid}}, cluster, connections.Timeouts)
-	return &Server{Clusters: clusters, Nodes: someNodes{}}, cluster, conn
+	return &Server{Clusters: clusters, Nodes: someNodes{}, Places: places.Static{{FSID: fsid}},
+		Upkeep: upkeep.New(clusters, places.Static{{FSID: fsid}}, upkeep.Limits{SoftDepth: 2, HardDepth: 3, SoftSnapshots: 3, HardSnapshots: 4}, nil)}, cluster, conn
 }
 
 func mountCapability(mode csi.VolumeCapability_AccessMode_Mode) *csi.VolumeCapability {

@@ -32,7 +32,7 @@ func (s *Server) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequest)
 	})
 	switch {
 	case fault.KindOf(err) == "" && ceph.Is(err, ceph.NotFound):
-		return &csi.DeleteVolumeResponse{}, nil
+		// An earlier call may have hidden it and not have heard of it.
 	case fault.KindOf(err) == fault.NotFound:
 		// The cluster is not known: the volume may well be there.
 		return nil, fault.Errorf(fault.Refused, "volume %s cannot be deleted: %w", req.GetVolumeId(), err)

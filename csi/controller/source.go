@@ -192,7 +192,7 @@ func (s *Server) cloneImage(ctx context.Context, cluster ceph.Block, c *creation
 	case of.depth > s.Upkeep.Limits().SoftDepth:
 		s.Upkeep.Deep(c.FSID, ref)
 	}
-	if c.qos.text == "" && parent.Metadata[imagemeta.Limits] == "" {
+	if c.qos.text == "" && parent.Limits == (ceph.Limits{}) {
 		return c.size, nil
 	}
 	return c.size, c.limit(ctx, cluster, ref) // a clone has its parent's limits at first

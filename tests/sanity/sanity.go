@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/google/uuid"
@@ -23,7 +24,9 @@ import (
 	"github.com/cairn-storage/cairn/csi/node"
 	"github.com/cairn-storage/cairn/csi/node/host"
 	"github.com/cairn-storage/cairn/csi/node/journal"
+	"github.com/cairn-storage/cairn/csi/places"
 	"github.com/cairn-storage/cairn/csi/server"
+	"github.com/cairn-storage/cairn/csi/upkeep"
 	"github.com/cairn-storage/cairn/csi/volumeid"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
@@ -75,10 +78,20 @@ func Run(t *testing.T, d Driver) {
 	dir := t.TempDir()
 	controllerSocket, nodeSocket := filepath.Join(dir, "controller.sock"), filepath.Join(dir, "node.sock")
 	source := connections.Static{d.Credentials.FSID: d.Credentials}
+	clusters := connections.New(source, d.Connector, connections.Timeouts)
+	everywhere := places.Static{{FSID: d.Credentials.FSID}}
+	work := upkeep.New(clusters, everywhere, upkeep.Defaults, nil)
+	driver := &controller.Server{Clusters: clusters, Nodes: oneNode{}, Places: everywhere, Upkeep: work}
+	upkept := make(chan struct{})
+	go func() {
+		defer close(upkept)
+		work.Run(ctx)
+	}()
 	stopped := []chan error{
 		d.serve(ctx, t, controllerSocket, &identity.Server{Version: "test", Controller: true}, func(s *grpc.Server) {
-			csi.RegisterControllerServer(s, &controller.Server{
-				Clusters: connections.New(source, d.Connector, connections.Timeouts), Nodes: oneNode{}})
+			csi.RegisterControllerServer(s, driver)
+			csi.RegisterGroupControllerServer(s, driver)
+			csi.RegisterSnapshotMetadataServer(s, driver)
 		}),
 		d.serve(ctx, t, nodeSocket, &identity.Server{Version: "test", Controller: true}, func(s *grpc.Server) {
 			csi.RegisterNodeServer(s, &node.Server{ID: NodeID, KubeletDir: dir, Method: "test", Attacher: d.Attacher, Host: d.Host,
@@ -92,14 +105,17 @@ func Run(t *testing.T, d Driver) {
 	config.TestVolumeSize, config.TestVolumeExpandSize = d.VolumeSize, 2*d.VolumeSize
 	config.TestVolumeAccessType = d.AccessType
 	config.TestVolumeParameters = map[string]string{"clusterID": d.Credentials.FSID, "pool": d.Pool}
+	config.TestVolumeMutableParameters = map[string]string{"iops": "1000", "readBandwidth": "100Mi"}
+	config.TestInvalidListVolumesStartingToken = "not-a-token"
 	config.IDGen = ids{fsid: d.Credentials.FSID, pool: pool}
 	sanity.Test(t, config)
 
+	d.leavesNothing(t, conn, dir)
 	cancel()
+	<-upkept
 	for _, done := range stopped {
 		require.NoError(t, <-done)
 	}
-	d.leavesNothing(t, conn, dir)
 }
 
 func (d Driver) serve(ctx context.Context, t *testing.T, socket string, id *identity.Server, register func(*grpc.Server)) chan error {
@@ -113,7 +129,8 @@ func (d Driver) serve(ctx context.Context, t *testing.T, socket string, id *iden
 	return done
 }
 
-// leavesNothing checks that the suite's volumes are gone, everywhere.
+// leavesNothing checks that the suite's volumes are gone, everywhere: their images
+// too, once upkeep has removed them.
 func (d Driver) leavesNothing(t *testing.T, conn ceph.Conn, dir string) {
 	ctx := context.Background()
 	devices, err := d.Attacher.List(ctx)
@@ -123,9 +140,11 @@ func (d Driver) leavesNothing(t *testing.T, conn ceph.Conn, dir string) {
 	if err == nil {
 		require.Empty(t, records, "records that are left")
 	}
-	images, err := conn.CountImages(ctx, d.Pool)
-	require.NoError(t, err)
-	require.Zero(t, images, "images that are left")
+	require.Eventually(t, func() bool {
+		images, err := conn.CountImages(ctx, d.Pool)
+		require.NoError(t, err)
+		return images == 0
+	}, time.Minute, 20*time.Millisecond, "images that are left")
 }
 
 // Name says which run of the suite this is, in the environment of the process:
