@@ -36,7 +36,15 @@ func (k KV) Wrap(ctx context.Context, volume string, passphrase []byte) (string,
 		"data":    entry{Volume: volume, Passphrase: string(passphrase)},
 		"options": map[string]int{"cas": 0}, // only where nothing is
 	}
-	err := k.Client.do(ctx, call{method: http.MethodPost, path: k.path("data", name), body: body, secrets: []string{string(passphrase)}}, nil)
+	var answer struct {
+		Data struct {
+			Version int `json:"version"`
+		} `json:"data"`
+	}
+	err := k.Client.do(ctx, call{method: http.MethodPost, path: k.path("data", name), body: body, secrets: []string{string(passphrase)}}, &answer)
+	if err == nil && answer.Data.Version != 1 {
+		err = fault.Errorf(fault.Unavailable, "Vault %s did not say that the key was written", k.Client.connection.Address)
+	}
 	if err != nil {
 		return "", err
 	}
