@@ -35,6 +35,9 @@ var knownFeatures = []string{"layering", "striping", "exclusive-lock", "object-m
 // needs is which feature another builds on.
 var needs = map[string]string{"object-map": "exclusive-lock", "fast-diff": "object-map", "journaling": "exclusive-lock"}
 
+// poolForm is a pool's name: printable, and without what separates names of RBD.
+var poolForm = regexp.MustCompile(`^[!-.0-?A-~]{1,128}$`)
+
 // domainForm is a label's value.
 var domainForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
 
@@ -93,7 +96,7 @@ func (p Parameters) check() error {
 	if p.Pool == "" {
 		return fault.Field(fault.Invalid, "parameters.pool", "is missing")
 	}
-	if len(p.Pool) > 128 || strings.ContainsAny(p.Pool, "/@ \t\n") {
+	if !poolForm.MatchString(p.Pool) {
 		return fault.Field(fault.Invalid, "parameters.pool", "%q is not a pool's name", p.Pool)
 	}
 	if err := volumeid.CheckNamespace(p.Namespace); err != nil {
