@@ -1,0 +1,135 @@
+package krbd
+
+import (
+	"strings"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/cairn-storage/cairn/csi/volumeid"
+	"github.com/cairn-storage/cairn/daemon/ceph"
+)
+
+// testExclusive keeps a second client out, of either kind, while a volume is
+// staged, and is kept out by one.
+func testExclusive(b *bench) {
+	v := b.volume(64*mib, block(writer))
+	v.use()
+	id, err := volumeid.Parse(v.id)
+	require.NoError(b, err)
+	_, err = b.conn.OpenImage(b.Context(), id.Image, ceph.OpenOptions{Exclusive: true})
+	require.True(b, ceph.Is(err, ceph.Busy), "librbd: %v", err)
+	require.Error(b, b.mapAgain(v, "rw,exclusive"), "another client of the kernel takes the lock")
+	v.verify(v.target, func() {
+		require.NoError(b, b.mapAgain(v, "rw"), "without the lock the image can be mapped")
+		_, err := b.machine.Run(b.Context(), "dd", "if=/dev/zero", "of=/dev/rbd1", "bs=4096", "count=1", "oflag=direct")
+		require.Error(b, err, "but not written to")
+		require.NoError(b, b.sysfs("remove_single_major", "1"))
+	})
+	require.NoError(b, v.unpublish())
+	require.NoError(b, v.unstage())
+
+	image, err := b.conn.OpenImage(b.Context(), id.Image, ceph.OpenOptions{Exclusive: true})
+	require.NoError(b, err)
+	err = v.stage()
+	require.Equal(b, codes.FailedPrecondition, status.Code(err), "%v", err)
+	require.ErrorContains(b, err, "another client")
+	b.Log(err)
+	require.NoError(b, image.Close())
+	v.use()
+	v.end()
+}
+
+// mapAgain maps a volume's image by a second client of the guest's kernel.
+func (b *bench) mapAgain(v *volume, options string) error {
+	monHost := strings.TrimSuffix(strings.TrimPrefix(b.cluster.MonHost, "v2:"), "/0")
+	return b.sysfs("add_single_major", monHost+" name="+b.user+",secret="+b.key+",noshare,ms_mode=prefer-crc,"+options+" "+pool+" "+v.image()+" -")
+}
+
+// sysfs writes to a file of the kernel's RBD bus.
+func (b *bench) sysfs(file, text string) error {
+	_, err := b.machine.Feed(b.Context(), text, "dd", "of=/sys/bus/rbd/"+file, "bs=64k", "status=none")
+	return err
+}
+
+// testReadOnly stages a volume read-only for many nodes.
+func testReadOnly(b *bench) {
+	v := b.volume(64*mib, filesystem("ext4", writer))
+	v.use()
+	b.run("sh", "-c", "echo kept >"+v.target+"/file; sync")
+	require.NoError(b, v.unpublish())
+	require.NoError(b, v.unstage())
+
+	v.capability = filesystem("ext4", reader)
+	v.use()
+	require.Equal(b, "1", b.run("cat", "/sys/block/rbd0/ro"))
+	require.Equal(b, "kept", b.run("cat", v.target+"/file"))
+	_, err := b.machine.Run(b.Context(), "touch", v.target+"/other")
+	require.ErrorContains(b, err, "Read-only")
+	require.NoError(b, b.mapAgain(v, "ro"), "another node may read it too")
+	require.NoError(b, b.sysfs("remove_single_major", "1"))
+	b.kill("KILL")
+	b.start()
+	require.NoError(b, v.stage(), "a plugin that starts anew knows what it staged")
+	v.end()
+}
+
+// testDiscard gives space back to the cluster.
+func testDiscard(b *bench) {
+	v := b.volume(128*mib, filesystem("ext4", writer))
+	v.use()
+	b.run("dd", "if=/dev/urandom", "of="+v.target+"/file", "bs=1M", "count=32", "conv=fsync", "status=none")
+	full := v.used()
+	require.Greater(b, full, int64(32*mib))
+	b.run("rm", v.target+"/file")
+	b.run("fstrim", v.target)
+	require.Less(b, v.used(), full-30*mib)
+	v.end()
+}
+
+// used is how many bytes of the image there are.
+func (v *volume) used() int64 {
+	v.Helper()
+	return bytesUsed(v.bench, v.image())
+}
+
+// testBusy cannot unstage a device that is in use, says so, and can when it is not.
+func testBusy(b *bench) {
+	v := b.volume(64*mib, block(writer))
+	v.use()
+	require.NoError(b, v.unpublish())
+	holder := b.run("sh", "-c", "sleep 1000 </dev/rbd0 >/dev/null 2>&1 & echo $!")
+	err := v.unstage()
+	require.Equal(b, codes.FailedPrecondition, status.Code(err), "%v", err)
+	require.ErrorContains(b, err, "/dev/rbd0")
+	b.Log(err)
+	b.run("kill", holder)
+	v.end()
+}
+
+// testKeys meets a key that this kernel does not know.
+func testKeys(b *bench) {
+	v := b.volume(64*mib, block(writer))
+	b.credentials("aes256k")
+	err := v.stage()
+	require.Equal(b, codes.FailedPrecondition, status.Code(err), "%v", err)
+	require.ErrorContains(b, err, "aes256k")
+	b.Log(err)
+	b.credentials("aes")
+	v.use()
+	v.end()
+}
+
+// testUnknown asks for what is not there, or is not allowed.
+func testUnknown(b *bench) {
+	v := b.volume(64*mib, block(writer))
+	_, err := b.controller.DeleteVolume(b.Context(), &csi.DeleteVolumeRequest{VolumeId: v.id})
+	require.NoError(b, err)
+	err = v.stage()
+	require.Equal(b, codes.NotFound, status.Code(err), "%v", err)
+	b.Log(err)
+	require.NoError(b, v.unstage())
+	b.leavesNothing()
+}
