@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
 	mount "k8s.io/mount-utils"
 	utilexec "k8s.io/utils/exec"
 
@@ -29,7 +31,10 @@ type Mount struct {
 	Device     Number
 	Filesystem string
 	ReadOnly   bool
-	source     string
+	// FilesystemReadOnly: nobody can write, wherever it is mounted. The kernel makes
+	// a filesystem so when it meets an error.
+	FilesystemReadOnly bool
+	source             string
 }
 
 // Usage is how full a filesystem is.
@@ -42,7 +47,10 @@ type Usage struct {
 type Host interface {
 	// CanFormat reports whether a filesystem can be made here.
 	CanFormat(filesystem string) bool
-	// Mount mounts a device's filesystem, which it makes on an empty device.
+	// CheckBlank refuses a device that only seems to be empty.
+	CheckBlank(device, filesystem string) error
+	// Mount mounts a device's filesystem, which it makes on an empty device. With
+	// the option ro it mounts what a snapshot of a mounted filesystem holds, too.
 	Mount(ctx context.Context, device, path, filesystem string, options []string) error
 	// Bind mounts a path at another.
 	Bind(ctx context.Context, source, path string, readOnly bool) error
@@ -54,6 +62,11 @@ type Host interface {
 	DeviceAt(path string) (*Number, error)
 	// Grow makes the filesystem that is mounted at a path fill its device.
 	Grow(ctx context.Context, device, path string) error
+	// Fill is Grow where the filesystem is smaller than its device. It may have to
+	// mount it anew.
+	Fill(ctx context.Context, device, path, filesystem string, options []string) error
+	// Alive asks the filesystem at a path for a sign of life that needs no I/O.
+	Alive(path string) error
 	// Usage of the filesystem at a path.
 	Usage(path string) (Usage, error)
 	// DeviceSize returns a device's bytes.
@@ -74,8 +87,9 @@ func NewLinux() *Linux {
 
 // formatOptions make filesystems without writing to or trimming the whole
 // device, which is empty: an image reads as zeroes where nothing was written.
+// An ext4 of any size may grow beyond 16 TiB.
 var formatOptions = map[string][]string{
-	"ext4":  {"-E", "nodiscard,assume_storage_prezeroed=1"},
+	"ext4":  {"-O", "64bit", "-E", "nodiscard,assume_storage_prezeroed=1"},
 	"xfs":   {"-K"},
 	"btrfs": {"-K"},
 }
@@ -84,6 +98,10 @@ var formatOptions = map[string][]string{
 // has the UUID of its origin, which may be mounted beside it.
 var mountOptions = map[string][]string{"xfs": {"nouuid"}}
 
+// withoutReplay mounts a filesystem that was not unmounted, as a snapshot has it,
+// from a device that cannot be written to: its journal stays as it is.
+var withoutReplay = map[string]string{"ext4": "norecovery", "xfs": "norecovery", "btrfs": "rescue=nologreplay"}
+
 // CanFormat looks for the filesystem's own tool.
 func (l *Linux) CanFormat(filesystem string) bool {
 	_, err := l.exec.LookPath("mkfs." + filesystem)
@@ -91,15 +109,24 @@ func (l *Linux) CanFormat(filesystem string) bool {
 }
 
 // Mount mounts a device's filesystem.
-func (l *Linux) Mount(_ context.Context, device, path, filesystem string, options []string) error {
+func (l *Linux) Mount(ctx context.Context, device, path, filesystem string, options []string) error {
 	options = append(append([]string{}, options...), mountOptions[filesystem]...)
 	err := l.mounter.FormatAndMountSensitiveWithFormatOptions(device, path, filesystem, options, nil, formatOptions[filesystem])
 	if err == nil {
 		return nil
 	}
 	var mountErr mount.MountError
-	if errors.As(err, &mountErr) && mountErr.Type == mount.FilesystemMismatch {
+	switch {
+	case errors.As(err, &mountErr) && mountErr.Type == mount.FilesystemMismatch:
 		return fault.Errorf(fault.Refused, "the device does not hold %s: %w", filesystem, err)
+	case errors.As(err, &mountErr) && mountErr.Type == mount.UnformattedReadOnly:
+		return fault.Errorf(fault.Refused, "the device holds no filesystem yet, and is read-only: mount it once to write: %w", err)
+	case slices.Contains(options, "ro") && withoutReplay[filesystem] != "":
+		if again := l.mounter.Interface.Mount(device, path, filesystem, append(options, withoutReplay[filesystem])); again != nil {
+			return fmt.Errorf("mount %s at %s: %w", device, path, errors.Join(err, again))
+		}
+		klog.FromContext(ctx).Info("Mounted without replaying the journal", "device", device, "path", path)
+		return nil
 	}
 	return fmt.Errorf("mount %s at %s: %w", device, path, err)
 }
@@ -172,11 +199,23 @@ func mountAt(info, path string) (*Mount, error) {
 		for i, f := range fields {
 			if f == "-" && i+2 < len(fields) {
 				m.Filesystem, m.source = fields[i+1], unescape(fields[i+2])
+				m.FilesystemReadOnly = i+3 < len(fields) && readOnly(fields[i+3])
 			}
 		}
 		found = m
 	}
 	return found, nil
+}
+
+// readOnly finds what says that a filesystem cannot be written to in its options;
+// ext4 has a word of its own for what it does on an error.
+func readOnly(options string) bool {
+	for option := range strings.SplitSeq(options, ",") {
+		if option == "ro" || option == "emergency_ro" {
+			return true
+		}
+	}
+	return false
 }
 
 // unescape undoes the octal codes of blanks in mountinfo.
@@ -204,6 +243,16 @@ func (l *Linux) DeviceAt(path string) (*Number, error) {
 func (l *Linux) Grow(_ context.Context, device, path string) error {
 	if _, err := mount.NewResizeFs(l.exec).Resize(device, path); err != nil {
 		return fmt.Errorf("grow the filesystem at %s: %w", path, err)
+	}
+	return nil
+}
+
+// Alive looks at the filesystem's root, which the kernel has in memory: an xfs
+// that was shut down answers with an error all the same.
+func (l *Linux) Alive(path string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return fmt.Errorf("look at %s: %w", path, err)
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ func TestMountAt(t *testing.T) {
 	for path, want := range map[string]*Mount{
 		"/nowhere":             nil,
 		"/var/lib/kubelet/a b": {Device: Number{7, 3}, Filesystem: "ext4", source: "/dev/loop3"},
-		"/mnt":                 {Device: Number{7, 5}, Filesystem: "xfs", ReadOnly: true, source: "/dev/loop5"},
+		"/mnt":                 {Device: Number{7, 5}, Filesystem: "xfs", ReadOnly: true, FilesystemReadOnly: true, source: "/dev/loop5"},
 		"/target":              {Device: Number{0, 5}, Filesystem: "devtmpfs", source: "devtmpfs"},
 	} {
 		got, err := mountAt(info, path)

@@ -8,8 +8,10 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sys/unix"
 	mount "k8s.io/mount-utils"
 
+	"github.com/cairn-storage/cairn/csi/fault"
 	"github.com/cairn-storage/cairn/csi/node/host"
 )
 
@@ -23,6 +25,9 @@ type Host struct {
 	fail  func(call string) error
 	Grown []string
 	Sizes func(path string) int64
+	// Foreign devices hold data of no known format, Broken filesystems went
+	// read-only, Dead ones do not answer; each by its path.
+	Foreign, Broken, Dead map[string]bool
 }
 
 // New returns a host without mounts.
@@ -97,6 +102,7 @@ func (h *Host) MountAt(path string) (*host.Mount, error) {
 		return nil, nil
 	}
 	m := &host.Mount{Filesystem: p.Type, ReadOnly: slices.Contains(p.Opts, "ro")}
+	m.FilesystemReadOnly = m.ReadOnly || h.Broken[path]
 	if n := h.Devices(p.Device); n != nil {
 		m.Device = *n
 	}
@@ -122,6 +128,27 @@ func (h *Host) Grow(_ context.Context, _, path string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.Grown = append(h.Grown, path)
+	return nil
+}
+
+// CheckBlank refuses what is said to be foreign.
+func (h *Host) CheckBlank(device, _ string) error {
+	if h.Foreign[device] {
+		return fault.Errorf(fault.Refused, "the image holds data")
+	}
+	return nil
+}
+
+// Fill finds nothing to grow.
+func (h *Host) Fill(_ context.Context, _, _, _ string, _ []string) error {
+	return h.enter("Fill")
+}
+
+// Alive is what is not dead.
+func (h *Host) Alive(path string) error {
+	if h.Dead[path] {
+		return fmt.Errorf("look at %s: %w", path, unix.EIO)
+	}
 	return nil
 }
 
