@@ -4,6 +4,7 @@ package capability
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -93,11 +94,20 @@ func known(filesystem string) bool {
 	return false
 }
 
+// selinux are the options that label a whole filesystem. Kubelet quotes the
+// label, since there may be a comma in it.
+var selinux = regexp.MustCompile(`^(context|fscontext|defcontext|rootcontext)=("[A-Za-z0-9_:.,-]+"|[A-Za-z0-9_:.-]+)$`)
+
 // checkOption keeps out the options that would make the mount something other
 // than the volume's filesystem, or that are two in one.
 func checkOption(option string) error {
+	if selinux.MatchString(option) {
+		return nil
+	}
 	name, _, _ := strings.Cut(option, "=")
 	switch name {
+	case "context", "fscontext", "defcontext", "rootcontext":
+		return fmt.Errorf("option %q does not name an SELinux label", option)
 	case "", "bind", "rbind", "move", "remount", "loop", "offset", "sizelimit", "suid", "dev", "rw":
 		return fmt.Errorf("option %q is not allowed", option)
 	}
