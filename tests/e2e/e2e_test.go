@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"os"
 	"testing"
 	"time"
 
@@ -24,14 +25,20 @@ func bounded(t *testing.T) context.Context {
 }
 
 // Test brings up a fresh lab, and runs everything on it in order: later parts
-// use the cluster that earlier parts made.
+// use the cluster that earlier parts made. CAIRN_E2E_KEEP=1 takes the lab that is
+// there and leaves it, for work on one part: -run 'Test/a_part'.
 func Test(t *testing.T) {
-	require.NoError(t, lab.Down(bounded(t)))
+	keep := os.Getenv("CAIRN_E2E_KEEP") != ""
+	if !keep {
+		require.NoError(t, lab.Down(bounded(t)))
+	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			describe(t)
 		}
-		require.NoError(t, lab.Down(context.WithoutCancel(t.Context())), "the lab leaves nothing")
+		if !keep {
+			require.NoError(t, lab.Down(context.WithoutCancel(t.Context())), "the lab leaves nothing")
+		}
 	})
 	for _, part := range []struct {
 		name string
@@ -46,6 +53,19 @@ func Test(t *testing.T) {
 		{"the main job again changes nothing", theStory("install Cairn (one manifest)", "StorageCluster: 3 mons, 2 mgrs, 3 OSDs", "BlockPool and its StorageClass")},
 		{"kubectl get reads well", readsWell},
 		{"filesystems and raw block volumes of every kind", everyVolumeKind},
+		{"snapshots are installed", installsSnapshots},
+		{"a snapshot of a database under load is how its ledger began", snapshotIsAPrefix},
+		{"group snapshots of two volumes are consistent", groupsAreConsistent},
+		{"a pool with a quota", makesSmallPool},
+		{"clones and snapshots outlive their sources, and leave nothing", clonesOutliveTheirSources},
+		{"capacity is told to the scheduler and in refusals", capacityIsTold},
+		{"limits change running pods", limitsChangeRunningPods},
+		{"two nodes read one volume", readsFromTwoNodes},
+		{"two nodes write to one raw volume", writesFromTwoNodes},
+		{"a volume for one pod", onePodOnly},
+		{"read-only mounts, groups and mount options", mountsAsAsked},
+		{"ephemeral volumes go with their pod", ephemeralVolumesGoWithTheirPod},
+		{"an image that was there before becomes a volume", existingImagesCanBeUsed},
 		{"killed node plugin, controller and operator lose nothing under I/O", killsUnderIO},
 		{"deleting what is in use is refused, with what uses it", deletionIsRefused},
 		{"claims that are deleted leave nothing", deletedClaimsLeaveNothing},

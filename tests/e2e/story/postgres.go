@@ -16,11 +16,24 @@ const (
 	readyPath = `{.status.conditions[?(@.type=="Ready")].status}`
 )
 
-var inPostgres = []string{"-n", app, "exec", "postgres-0", "--"}
+// Database is a pod in which PostgreSQL runs.
+type Database string
 
-// query runs SQL in the database.
-func query(ctx context.Context, sql string) (string, error) {
-	return kubectl.Run(ctx, append(inPostgres, "psql", "-h", "/tmp", "-qAtc", sql)...)
+// Postgres is the one of deploy/examples.
+const Postgres Database = "postgres-0"
+
+// Exec runs a program in the pod.
+func (d Database) Exec(ctx context.Context, command ...string) (string, error) {
+	return kubectl.Run(ctx, d.in(command...)...)
+}
+
+func (d Database) in(command ...string) []string {
+	return append([]string{"-n", app, "exec", string(d), "--"}, command...)
+}
+
+// Query runs SQL in the database.
+func (d Database) Query(ctx context.Context, sql string) (string, error) {
+	return d.Exec(ctx, "psql", "-h", "/tmp", "-v", "ON_ERROR_STOP=1", "-qAtc", sql)
 }
 
 // StartPostgres starts the database and fills it.
@@ -31,21 +44,21 @@ func StartPostgres(ctx context.Context) (string, error) {
 	if err := kubectl.UntilField(ctx, app, pod, readyPath, "True"); err != nil {
 		return "", err
 	}
-	if exists, err := query(ctx, "select to_regclass('pgbench_accounts') is not null"); err != nil || exists == "t" {
+	if exists, err := Postgres.Query(ctx, "select to_regclass('pgbench_accounts') is not null"); err != nil || exists == "t" {
 		return "there already", err
 	}
 	for _, args := range [][]string{{"-i", "-q", "-s", "3"}, {"-n", "-c", "2", "-t", "200"}} {
-		if _, err := kubectl.Run(ctx, append(append(inPostgres, "pgbench", "-h", "/tmp"), append(args, "postgres")...)...); err != nil {
+		if _, err := Postgres.Exec(ctx, append(append([]string{"pgbench", "-h", "/tmp"}, args...), "postgres")...); err != nil {
 			return "", err
 		}
 	}
-	return ledger(ctx)
+	return Postgres.Ledger(ctx)
 }
 
-// ledger is what the database holds, and an error when its sums do not agree:
+// Ledger is what the database holds, and an error when its sums do not agree:
 // each transaction of pgbench adds one amount to four tables.
-func ledger(ctx context.Context) (string, error) {
-	sums, err := query(ctx, `select (select count(*) from pgbench_accounts), (select count(*) from pgbench_history),
+func (d Database) Ledger(ctx context.Context) (string, error) {
+	sums, err := d.Query(ctx, `select (select count(*) from pgbench_accounts), (select count(*) from pgbench_history),
 		(select sum(abalance) from pgbench_accounts), (select sum(tbalance) from pgbench_tellers),
 		(select sum(bbalance) from pgbench_branches), (select coalesce(sum(delta), 0) from pgbench_history)`)
 	if err != nil {
@@ -59,7 +72,7 @@ func ledger(ctx context.Context) (string, error) {
 }
 
 func transactions(ctx context.Context) (int, error) {
-	count, err := query(ctx, "select count(*) from pgbench_history")
+	count, err := Postgres.Query(ctx, "select count(*) from pgbench_history")
 	if err != nil {
 		return 0, err
 	}
@@ -68,7 +81,7 @@ func transactions(ctx context.Context) (int, error) {
 
 // MovePod makes the pod move to another node and compares the data.
 func MovePod(ctx context.Context) (string, error) {
-	before, err := ledger(ctx)
+	before, err := Postgres.Ledger(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -90,7 +103,7 @@ func MovePod(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	after, err := ledger(ctx)
+	after, err := Postgres.Ledger(ctx)
 	switch {
 	case err != nil:
 		return "", err
@@ -104,7 +117,7 @@ func MovePod(ctx context.Context) (string, error) {
 
 // Expand grows the claim under the running database.
 func Expand(ctx context.Context) (string, error) {
-	before, err := dataSize(ctx)
+	before, err := Postgres.DataSize(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -114,7 +127,7 @@ func Expand(ctx context.Context) (string, error) {
 	}
 	after := before
 	err = kubectl.Until(ctx, "the filesystem to grow to 2Gi", func() (bool, string) {
-		size, err := dataSize(ctx)
+		size, err := Postgres.DataSize(ctx)
 		if err != nil {
 			return false, err.Error()
 		}
@@ -124,15 +137,15 @@ func Expand(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := ledger(ctx); err != nil {
+	if _, err := Postgres.Ledger(ctx); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("%d MiB → %d MiB, the pod kept running", before, after), nil
 }
 
-// dataSize of the filesystem in the pod, in MiB.
-func dataSize(ctx context.Context) (int, error) {
-	out, err := kubectl.Run(ctx, append(inPostgres, "df", "-m", "--output=size", "/data")...)
+// DataSize of the filesystem in the pod, in MiB.
+func (d Database) DataSize(ctx context.Context) (int, error) {
+	out, err := d.Exec(ctx, "df", "-m", "--output=size", "/data")
 	if err != nil {
 		return 0, err
 	}

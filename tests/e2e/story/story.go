@@ -153,7 +153,7 @@ func KillOSD(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	load := kubectl.Command(ctx, append(inPostgres, "pgbench", "-n", "-h", "/tmp", "-c", "4", "-j", "2", "-T", "10", "-P", "1", "postgres")...)
+	load := kubectl.Command(ctx, Postgres.in("pgbench", "-n", "-h", "/tmp", "-c", "4", "-j", "2", "-T", "10", "-P", "1", "postgres")...)
 	var out strings.Builder
 	load.Stdout, load.Stderr = &out, &out
 	if err := load.Start(); err != nil {
@@ -200,6 +200,12 @@ func KillOnNode(ctx context.Context, node, pattern string) error {
 		return fmt.Errorf("kill %s on %s: %w: %s", pattern, node, err, out)
 	}
 	return nil
+}
+
+// Example returns one of deploy/examples.
+func Example(name string) (string, error) {
+	text, err := os.ReadFile(repository("deploy/examples/" + name))
+	return string(text), err
 }
 
 // repository returns a path in the repository.
