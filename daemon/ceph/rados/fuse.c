@@ -38,11 +38,17 @@ enum {
 	RECORD_ALIGN = 64,
 	MAX_BACKGROUND = 256,
 	/* The log is flushed when it holds so much, or has held something so long. */
-	FLUSH_BYTES = 8 << 20,
+	FLUSH_BYTES = 16 << 20,
 	FLUSH_MS = 1000,
 	/* Without a request for so long, the log's memory is given back. */
 	IDLE_MS = 1000,
 	RETRY_MS = 100,
+	/* The logs of all volumes keep so much memory while they are busy; what goes
+	 * beyond is given back at once. */
+	KEEP_BYTES = 128 << 20,
+	/* Buffers of large reads are kept for later ones, while there are any. */
+	LARGE = 64 << 10,
+	KEEP_BUFFERS = 8,
 	/* Reading stops while answers under way take so much memory. */
 	MAX_READING = 64 << 20,
 	STACK = 256 << 10,
@@ -104,6 +110,54 @@ static int64_t now_ms(void)
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
 	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Memory. */
+
+static _Atomic int64_t resident; /* of all logs, in bytes */
+
+static struct {
+	pthread_mutex_t lock;
+	void *free[KEEP_BUFFERS];
+	int count;
+} buffers = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+/* take_buffer returns memory for a read. Fresh memory costs as much as copying
+ * into it: that of large reads is used again. */
+static void *take_buffer(size_t size)
+{
+	if (size <= LARGE)
+		return malloc(size);
+	void *buffer = NULL;
+	pthread_mutex_lock(&buffers.lock);
+	if (buffers.count)
+		buffer = buffers.free[--buffers.count];
+	pthread_mutex_unlock(&buffers.lock);
+	if (buffer)
+		return buffer;
+	buffer = mmap(NULL, CAIRN_MAX_WRITE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return buffer == MAP_FAILED ? NULL : buffer;
+}
+
+static void give_buffer(void *buffer, size_t size)
+{
+	if (size <= LARGE)
+		return free(buffer);
+	pthread_mutex_lock(&buffers.lock);
+	bool keep = buffers.count < KEEP_BUFFERS;
+	if (keep)
+		buffers.free[buffers.count++] = buffer;
+	pthread_mutex_unlock(&buffers.lock);
+	if (!keep)
+		munmap(buffer, CAIRN_MAX_WRITE);
+}
+
+static void free_buffers(void)
+{
+	pthread_mutex_lock(&buffers.lock);
+	while (buffers.count)
+		munmap(buffers.free[--buffers.count], CAIRN_MAX_WRITE);
+	pthread_mutex_unlock(&buffers.lock);
 }
 
 /* Answers. */
@@ -240,7 +294,7 @@ static void end(struct request *r, int result)
 	pthread_mutex_lock(&v->lock);
 	if (r->data) {
 		v->reading -= r->size;
-		free(r->data);
+		give_buffer(r->data, r->size);
 	}
 	v->under_way--;
 	pthread_cond_broadcast(&v->changed);
@@ -307,32 +361,41 @@ static void flush_log(struct cairn_fuse *v)
 	submit(r, rbd_aio_flush, v->image);
 }
 
-static void punch(struct cairn_fuse *v, uint64_t to)
+/* hold notes where the memory that is there begins and ends. */
+static void hold(struct cairn_fuse *v, uint64_t punched, uint64_t populated)
 {
-	while (v->punched < to) {
-		uint64_t at = v->punched % CAIRN_LOG_SIZE, size = to - v->punched;
-		if (size > CAIRN_LOG_SIZE - at)
-			size = CAIRN_LOG_SIZE - at;
-		(void)fallocate(v->log_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, PAGE + at, size);
-		v->punched += size;
-	}
-	if (v->populated < v->punched)
-		v->populated = v->punched;
+	atomic_fetch_add(&resident, (int64_t)(populated - punched) - (int64_t)(v->populated - v->punched));
+	v->punched = punched;
+	v->populated = populated;
 }
 
-/* reclaim frees the chunks that no record is in any more. */
+/* span is how much of the ring is in one piece from a position on, at most up to to. */
+static uint64_t span(uint64_t from, uint64_t to)
+{
+	uint64_t rest = CAIRN_LOG_SIZE - from % CAIRN_LOG_SIZE;
+	return to - from < rest ? to - from : rest;
+}
+
+/* reclaim frees the chunks that no record is in any more, if memory is wanted. */
 static void reclaim(struct cairn_fuse *v)
 {
-	uint64_t head = atomic_load(&v->log->head);
-	if (head - v->punched >= CAIRN_LOG_CHUNK)
-		punch(v, head / CAIRN_LOG_CHUNK * CAIRN_LOG_CHUNK);
+	uint64_t to = atomic_load(&v->log->head) / CAIRN_LOG_CHUNK * CAIRN_LOG_CHUNK;
+	if (atomic_load(&resident) <= KEEP_BYTES)
+		return;
+	while (v->punched < to) {
+		uint64_t size = span(v->punched, to);
+		(void)fallocate(v->log_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, PAGE + v->punched % CAIRN_LOG_SIZE, size);
+		hold(v, v->punched + size, v->populated < v->punched + size ? v->punched + size : v->populated);
+	}
 }
 
 /* give_back frees all of an empty log's memory. */
 static void give_back(struct cairn_fuse *v)
 {
+	uint64_t at = atomic_load(&v->log->tail) / CAIRN_LOG_CHUNK * CAIRN_LOG_CHUNK;
 	(void)fallocate(v->log_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, PAGE, CAIRN_LOG_SIZE);
-	v->punched = v->populated = atomic_load(&v->log->tail) / CAIRN_LOG_CHUNK * CAIRN_LOG_CHUNK;
+	hold(v, at, at);
+	free_buffers();
 }
 
 /* populate makes the memory that a request is read into be there: where the
@@ -340,17 +403,16 @@ static void give_back(struct cairn_fuse *v)
  * fail the request. */
 static bool populate(struct cairn_fuse *v, uint64_t to)
 {
-	if (v->populated >= to)
-		return true;
 	to = (to + PAGE - 1) / PAGE * PAGE;
 	while (v->populated < to) {
-		uint64_t at = v->populated % CAIRN_LOG_SIZE, size = to - v->populated;
-		if (size > CAIRN_LOG_SIZE - at)
-			size = CAIRN_LOG_SIZE - at;
-		if (madvise(v->ring + at, size, MADV_POPULATE_WRITE) != 0)
+		uint64_t size = span(v->populated, to);
+		if (madvise(v->ring + v->populated % CAIRN_LOG_SIZE, size, MADV_POPULATE_WRITE) != 0)
 			return false;
-		v->populated += size;
+		hold(v, v->punched, v->populated + size);
 	}
+	/* Memory of the round before is used again. */
+	if (v->populated - v->punched > CAIRN_LOG_SIZE)
+		hold(v, v->populated - CAIRN_LOG_SIZE, v->populated);
 	return true;
 }
 
@@ -372,7 +434,7 @@ static bool room(struct cairn_fuse *v, uint64_t *position)
 		flush_log(v);
 	for (;;) {
 		reclaim(v);
-		bool full = *position + WINDOW > v->punched + CAIRN_LOG_SIZE;
+		bool full = *position + WINDOW > atomic_load(&v->log->head) + CAIRN_LOG_SIZE;
 		if (!full && v->reading < MAX_READING)
 			break;
 		if (full)
@@ -467,13 +529,13 @@ static void do_open(struct cairn_fuse *v, const struct fuse_in_header *in, const
 static void do_read(struct cairn_fuse *v, const struct fuse_in_header *in, const struct fuse_read_in *read)
 {
 	struct request *r = begin(v, in);
-	char *data = malloc(read->size);
-	if (r == NULL || data == NULL) {
-		free(data);
-		if (r)
-			end(r, -ENOMEM);
-		else
-			reply(v, in->unique, -ENOMEM, NULL, 0);
+	char *data = NULL;
+	if (r == NULL) {
+		reply(v, in->unique, -ENOMEM, NULL, 0);
+		return;
+	}
+	if (read->size > CAIRN_MAX_WRITE || (data = take_buffer(read->size)) == NULL) {
+		end(r, -ENOMEM);
 		return;
 	}
 	r->data = data;
@@ -647,10 +709,10 @@ static int adopt(struct cairn_fuse *v)
 	}
 	if (log->magic != log_magic || log->size != CAIRN_LOG_SIZE)
 		return -EPROTO;
-	v->punched = head / CAIRN_LOG_CHUNK * CAIRN_LOG_CHUNK;
-	v->populated = tail / PAGE * PAGE;
 	if (head == tail)
 		give_back(v);
+	else
+		hold(v, head / CAIRN_LOG_CHUNK * CAIRN_LOG_CHUNK, tail / PAGE * PAGE);
 	return 0;
 }
 
@@ -784,6 +846,7 @@ int cairn_fuse_flush(struct cairn_fuse *v)
 
 void cairn_fuse_free(struct cairn_fuse *v)
 {
+	hold(v, 0, 0);
 	if (v->events >= 0)
 		close(v->events);
 	close(v->stop);

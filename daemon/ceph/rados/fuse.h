@@ -9,7 +9,7 @@
 
 enum {
 	CAIRN_MAX_WRITE = 1 << 20,      /* bytes of one write */
-	CAIRN_LOG_SIZE = 32 << 20,      /* bytes of the log's ring */
+	CAIRN_LOG_SIZE = 64 << 20,      /* bytes of the log's ring */
 	CAIRN_LOG_CHUNK = 1 << 20,      /* memory of the ring is taken and freed by this much */
 };
 
