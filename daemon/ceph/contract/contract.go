@@ -22,7 +22,7 @@ const mib = 1 << 20
 // Run checks a cluster through its connector. The cluster needs one mon in
 // quorum and enough OSDs for a pool of size 2 over failure domain osd.
 func Run(t *testing.T, connector ceph.Connector, cred ceph.Credentials) {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	conn := connect(ctx, t, connector, cred)
 	suite := &suite{ctx: ctx, connector: connector, cred: cred, conn: conn}
@@ -38,6 +38,19 @@ func Run(t *testing.T, connector ceph.Connector, cred ceph.Credentials) {
 	t.Run("images are removed", suite.remove)
 	t.Run("bytes written are read back", suite.readBack)
 	t.Run("an exclusive image has one writer", suite.exclusive)
+	t.Run("images are listed", suite.list)
+	t.Run("images are hidden", suite.hide)
+	t.Run("limits", suite.limits)
+	t.Run("snapshots", suite.snapshots)
+	t.Run("snapshots hold what was", suite.snapshotData)
+	t.Run("clones", suite.clones)
+	t.Run("clones are flattened", suite.flatten)
+	t.Run("diffs", suite.diffs)
+	t.Run("diffs of clones", suite.diffsOfClones)
+	t.Run("group snapshots", suite.groups)
+	t.Run("encryption", suite.encryption)
+	t.Run("usage", suite.usage)
+	t.Run("a fenced client cannot write", suite.fencing)
 	t.Run("ended contexts", suite.contexts)
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ceph/go-ceph/rados"
@@ -26,6 +27,8 @@ type conn struct {
 	// librados must not be shut down under a call.
 	open   sync.RWMutex
 	closed bool
+	// stalePools: the OSD map may lack what this connection did to pools.
+	stalePools atomic.Bool
 }
 
 // Connect opens a connection and checks that the cluster is the one asked for.

@@ -2,10 +2,7 @@ package rados
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"io"
-	"sort"
 
 	"github.com/ceph/go-ceph/rados"
 	"github.com/ceph/go-ceph/rbd"
@@ -13,144 +10,66 @@ import (
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
 
-// PoolID returns the ID of a pool. It asks the mons for the newest OSD map
-// first: in an older one a pool that was made anew still has its old ID.
-func (c *conn) PoolID(ctx context.Context, name string) (int64, error) {
-	op := "look up pool " + name
-	return call(ctx, c, op, func() (int64, error) {
-		if err := c.rados.WaitForLatestOSDMap(); err != nil {
-			return 0, wrap(op, err)
-		}
-		id, err := c.rados.GetPoolByName(name)
-		return id, wrap(op, err)
-	})
-}
-
-// inPool opens the pool and namespace of an image for one operation.
-func (c *conn) inPool(op string, ref ceph.ImageRef, f func(*rados.IOContext) error) error {
-	ioctx, err := c.openPool(op, ref)
-	if err != nil {
-		return err
-	}
-	defer ioctx.Destroy()
-	return wrap(op, f(ioctx))
-}
-
-func (c *conn) openPool(op string, ref ceph.ImageRef) (*rados.IOContext, error) {
-	pool, err := c.rados.GetPoolByID(ref.PoolID)
-	if errors.Is(err, rados.ErrNotFound) {
-		if err := c.rados.WaitForLatestOSDMap(); err != nil {
-			return nil, wrap(op, err)
-		}
-		pool, err = c.rados.GetPoolByID(ref.PoolID)
-	}
-	if err != nil {
-		return nil, wrap(op, err)
-	}
-	ioctx, err := c.rados.OpenIOContext(pool)
-	if err != nil {
-		return nil, wrap(op, err)
-	}
-	ioctx.SetNamespace(ref.Namespace)
-	return ioctx, nil
-}
-
 // CreateImage makes an image and its metadata: the create itself, one read of
 // the image's ID and one write of all metadata.
 func (c *conn) CreateImage(ctx context.Context, ref ceph.ImageRef, spec ceph.ImageSpec) error {
-	op := "create " + ref.String()
-	return c.run(ctx, op, func() error {
-		return c.inPool(op, ref, func(ioctx *rados.IOContext) error {
-			if err := create(ioctx, ref.Name, spec); err != nil || len(spec.Metadata) == 0 {
-				return err
-			}
-			return setMetadata(ioctx, ref.Name, spec.Metadata)
-		})
+	return c.on(ctx, "create "+ref.String(), ref, func(ioctx *rados.IOContext) error {
+		if err := ioctx.SetPoolFullTry(); err != nil { // a full pool answers, in place of waiting
+			return err
+		}
+		if spec.Passphrase != "" {
+			return createEncrypted(ioctx, ref.Name, spec)
+		}
+		if err := create(ioctx, ref.Name, spec, spec.Size); err != nil {
+			return err
+		}
+		id, err := imageID(ioctx, ref.Name)
+		if err != nil {
+			return err
+		}
+		return changeMetadata(ioctx, id, own(id, spec.Metadata), nil)
 	})
 }
 
-func create(ioctx *rados.IOContext, name string, spec ceph.ImageSpec) error {
+func create(ioctx *rados.IOContext, name string, spec ceph.ImageSpec, size int64) error {
+	options, err := imageOptions(spec)
+	if err != nil {
+		return err
+	}
+	defer options.Destroy()
+	return rbd.CreateImage(ioctx, name, uint64(size), options)
+}
+
+func imageOptions(spec ceph.ImageSpec) (*rbd.ImageOptions, error) {
 	features := spec.Features
 	if len(features) == 0 {
 		features = ceph.DefaultFeatures
 	}
 	options := rbd.NewRbdImageOptions()
-	defer options.Destroy()
 	if err := options.SetUint64(rbd.ImageOptionFeatures, uint64(rbd.FeatureSetFromNames(features))); err != nil {
-		return err
+		options.Destroy()
+		return nil, err
 	}
-	return rbd.CreateImage(ioctx, name, uint64(spec.Size), options)
-}
-
-// setMetadata writes all keys in one operation on the image's header, where
-// librbd's own call would open the image once for each key.
-func setMetadata(ioctx *rados.IOContext, name string, metadata map[string]string) error {
-	id, err := imageID(ioctx, name)
-	if err != nil {
-		return err
-	}
-	op := rados.CreateWriteOp()
-	defer op.Release()
-	op.Exec("rbd", "metadata_set", encodeMetadata(metadata))
-	return op.Operate(ioctx, "rbd_header."+id, rados.OperationNoFlag)
-}
-
-// imageID reads the object that maps an image's name to its ID: a string with
-// its length, little endian (src/librbd: util::id_obj_name).
-func imageID(ioctx *rados.IOContext, name string) (string, error) {
-	data := make([]byte, 256)
-	n, err := ioctx.Read("rbd_id."+name, data, 0)
-	if err != nil {
-		return "", err
-	}
-	if n < 4 || int(binary.LittleEndian.Uint32(data))+4 > n {
-		return "", ceph.Errorf(ceph.Unexpected, "read the ID of image "+name, "%d bytes do not hold an ID", n)
-	}
-	return string(data[4 : 4+binary.LittleEndian.Uint32(data)]), nil
-}
-
-// encodeMetadata encodes a map of string to bufferlist as Ceph does.
-func encodeMetadata(metadata map[string]string) []byte {
-	keys := make([]string, 0, len(metadata))
-	for key := range metadata {
-		keys = append(keys, key)
-	}
-	sort.Strings(keys)
-	out := binary.LittleEndian.AppendUint32(nil, uint32(len(keys)))
-	for _, key := range keys {
-		for _, text := range []string{key, metadata[key]} {
-			out = binary.LittleEndian.AppendUint32(out, uint32(len(text)))
-			out = append(out, text...)
-		}
-	}
-	return out
-}
-
-// SetImageMetadata sets keys of an image's metadata and leaves the others.
-func (c *conn) SetImageMetadata(ctx context.Context, ref ceph.ImageRef, metadata map[string]string) error {
-	op := "set metadata of " + ref.String()
-	return c.run(ctx, op, func() error {
-		return c.inPool(op, ref, func(ioctx *rados.IOContext) error { return setMetadata(ioctx, ref.Name, metadata) })
-	})
+	return options, nil
 }
 
 // ImageInfo returns what an image is.
 func (c *conn) ImageInfo(ctx context.Context, ref ceph.ImageRef) (*ceph.ImageInfo, error) {
-	op := "look at " + ref.String()
-	return call(ctx, c, op, func() (info *ceph.ImageInfo, err error) {
-		err = c.inPool(op, ref, func(ioctx *rados.IOContext) error {
-			image, err := rbd.OpenImageReadOnly(ioctx, ref.Name, rbd.NoSnapshot)
-			if err != nil {
-				return err
-			}
-			info, err = describe(image)
-			return errors.Join(err, image.Close())
-		})
-		return info, err
+	return in(ctx, c, "look at "+ref.String(), ref.PoolID, ref.Namespace, func(ioctx *rados.IOContext) (*ceph.ImageInfo, error) {
+		image, err := rbd.OpenImageReadOnly(ioctx, ref.Name, rbd.NoSnapshot)
+		if err != nil {
+			return nil, err
+		}
+		info, err := describe(image)
+		return info, errors.Join(err, image.Close())
 	})
 }
 
 func describe(image *rbd.Image) (*ceph.ImageInfo, error) {
+	id, err := image.GetId()
+	if err != nil {
+		return nil, err
+	}
 	size, err := image.GetSize()
 	if err != nil {
 		return nil, err
@@ -167,120 +86,97 @@ func describe(image *rbd.Image) (*ceph.ImageInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, err := image.GetId()
+	parent, err := parentOf(image)
 	if err != nil {
 		return nil, err
 	}
 	set := rbd.FeatureSet(features)
-	info := &ceph.ImageInfo{ID: id, Size: int64(size), Features: set.Names(), Metadata: metadata}
+	info := &ceph.ImageInfo{ID: id, Size: int64(size) - headerSize(metadata), Features: set.Names(), Parent: parent, Metadata: map[string]string{}}
+	_, info.Encrypted = metadata[encryptionKey]
 	for _, watcher := range watchers {
 		info.Watchers = append(info.Watchers, watcher.Addr)
+	}
+	if !inherited(id, metadata) {
+		info.Limits = limitsOf(metadata)
+		for key, value := range metadata {
+			if !internal(key) {
+				info.Metadata[key] = value
+			}
+		}
 	}
 	return info, nil
 }
 
-// GrowImage makes an image at least size bytes long.
-func (c *conn) GrowImage(ctx context.Context, ref ceph.ImageRef, size int64) error {
-	op := "grow " + ref.String()
-	return c.run(ctx, op, func() error {
-		return c.inPool(op, ref, func(ioctx *rados.IOContext) error {
-			image, err := rbd.OpenImage(ioctx, ref.Name, rbd.NoSnapshot)
-			if err != nil {
-				return err
-			}
-			return errors.Join(grow(image, size), image.Close())
-		})
+func parentOf(image *rbd.Image) (*ceph.SnapshotRef, error) {
+	parent, err := image.GetParent()
+	if errors.Is(err, rbd.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &ceph.SnapshotRef{PoolID: int64(parent.Image.PoolID), Namespace: parent.Image.PoolNamespace, ImageID: parent.Image.ImageID, SnapID: parent.Snap.ID}, nil
+}
+
+// ListImages returns names of images in order, after a name.
+func (c *conn) ListImages(ctx context.Context, poolID int64, namespace, after string, limit int) ([]string, error) {
+	return in(ctx, c, "list images", poolID, namespace, func(ioctx *rados.IOContext) ([]string, error) {
+		return listNames(ioctx, after, limit)
 	})
 }
 
-func grow(image *rbd.Image, size int64) error {
-	now, err := image.GetSize()
-	if err != nil || int64(now) >= size {
+// SetImageMetadata sets keys of an image's metadata and leaves the others, but
+// for those that a clone was born with.
+func (c *conn) SetImageMetadata(ctx context.Context, ref ceph.ImageRef, metadata map[string]string) error {
+	return c.on(ctx, "set metadata of "+ref.String(), ref, func(ioctx *rados.IOContext) error {
+		id, err := imageID(ioctx, ref.Name)
+		if err != nil {
+			return err
+		}
+		now, err := readHeader(ioctx, id, noSnapshot)
+		if err != nil {
+			return err
+		}
+		var remove []string
+		if inherited(id, now.metadata) {
+			remove = foreign(now.metadata)
+		}
+		return changeMetadata(ioctx, id, own(id, metadata), remove)
+	})
+}
+
+// GrowImage makes an image at least size bytes long.
+func (c *conn) GrowImage(ctx context.Context, ref ceph.ImageRef, size int64) error {
+	return c.on(ctx, "grow "+ref.String(), ref, func(ioctx *rados.IOContext) error {
+		id, err := imageID(ioctx, ref.Name)
+		if err != nil {
+			return err
+		}
+		now, err := readHeader(ioctx, id, noSnapshot)
+		if err != nil {
+			return err
+		}
+		if size += headerSize(now.metadata); now.size >= size {
+			return nil
+		}
+		return resize(ioctx, ref.Name, size)
+	})
+}
+
+// resize makes an image at least size raw bytes long.
+func resize(ioctx *rados.IOContext, name string, size int64) error {
+	image, err := rbd.OpenImage(ioctx, name, rbd.NoSnapshot)
+	if err != nil {
 		return err
 	}
-	return image.Resize(uint64(size))
+	now, err := image.GetSize()
+	if err == nil && int64(now) < size {
+		err = image.Resize(uint64(size))
+	}
+	return errors.Join(err, image.Close())
 }
 
 // RemoveImage deletes an image.
 func (c *conn) RemoveImage(ctx context.Context, ref ceph.ImageRef) error {
-	op := "remove " + ref.String()
-	return c.run(ctx, op, func() error {
-		return c.inPool(op, ref, func(ioctx *rados.IOContext) error { return rbd.RemoveImage(ioctx, ref.Name) })
-	})
-}
-
-// OpenImage opens an image for I/O.
-func (c *conn) OpenImage(ctx context.Context, ref ceph.ImageRef, options ceph.OpenOptions) (ceph.Image, error) {
-	op := "open " + ref.String()
-	return call(ctx, c, op, func() (ceph.Image, error) {
-		ioctx, err := c.openPool(op, ref)
-		if err != nil {
-			return nil, err
-		}
-		opened, err := openImage(ioctx, ref.Name, options)
-		if err != nil {
-			ioctx.Destroy()
-			return nil, wrap(op, err)
-		}
-		return &image{rbd: opened, ioctx: ioctx, op: ref.String()}, nil
-	})
-}
-
-func openImage(ioctx *rados.IOContext, name string, options ceph.OpenOptions) (*rbd.Image, error) {
-	if options.ReadOnly {
-		return rbd.OpenImageReadOnly(ioctx, name, rbd.NoSnapshot)
-	}
-	opened, err := rbd.OpenImage(ioctx, name, rbd.NoSnapshot)
-	if err != nil || !options.Exclusive {
-		return opened, err
-	}
-	if err := opened.LockAcquire(rbd.LockModeExclusive); err != nil {
-		return nil, errors.Join(err, opened.Close())
-	}
-	return opened, nil
-}
-
-type image struct {
-	rbd   *rbd.Image
-	ioctx *rados.IOContext
-	op    string
-}
-
-func (i *image) ReadAt(data []byte, offset int64) (int, error) {
-	n, err := i.rbd.ReadAt(data, offset)
-	if errors.Is(err, io.EOF) {
-		return n, err
-	}
-	return n, wrap("read "+i.op, err)
-}
-
-func (i *image) WriteAt(data []byte, offset int64) (int, error) {
-	n, err := i.rbd.WriteAt(data, offset)
-	return n, wrap("write "+i.op, err)
-}
-
-func (i *image) Size() (int64, error) {
-	size, err := i.rbd.GetSize()
-	return int64(size), wrap("size of "+i.op, err)
-}
-
-func (i *image) Flush() error { return wrap("flush "+i.op, i.rbd.Flush()) }
-
-func (i *image) Discard(offset, length int64) error {
-	_, err := i.rbd.Discard(uint64(offset), uint64(length))
-	return wrap("discard "+i.op, err)
-}
-
-// zeroes is the pattern of WriteZeroes; librbd wants a length that is a multiple of it.
-var zeroes = make([]byte, 512)
-
-func (i *image) WriteZeroes(offset, length int64) error {
-	_, err := i.rbd.WriteSame(uint64(offset), uint64(length), zeroes, rados.OpFlagNone)
-	return wrap("write zeroes to "+i.op, err)
-}
-
-func (i *image) Close() error {
-	err := i.rbd.Close()
-	i.ioctx.Destroy()
-	return wrap("close "+i.op, err)
+	return c.on(ctx, "remove "+ref.String(), ref, func(ioctx *rados.IOContext) error { return rbd.RemoveImage(ioctx, ref.Name) })
 }

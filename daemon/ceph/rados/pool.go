@@ -101,6 +101,7 @@ func placementOf(steps []struct {
 
 // EnsurePool creates a pool or changes it to its spec.
 func (c *conn) EnsurePool(ctx context.Context, want ceph.PoolSpec) error {
+	defer c.stalePools.Store(true)
 	now, err := c.findPool(ctx, want.Name)
 	if err != nil {
 		return err
@@ -173,6 +174,7 @@ func (c *conn) findPool(ctx context.Context, name string) (*ceph.Pool, error) {
 // RemovePool deletes a pool and all its data. The mons refuse this unless their
 // option mon_allow_pool_delete is set, which is done for this one command only.
 func (c *conn) RemovePool(ctx context.Context, name string) error {
+	defer c.stalePools.Store(true)
 	found, err := c.findPool(ctx, name)
 	if err != nil {
 		return err
