@@ -20,7 +20,7 @@ func (s *Server) NodeExpandVolume(ctx context.Context, req *csi.NodeExpandVolume
 	if err := s.verify(ctx, r); err != nil {
 		return nil, err
 	}
-	device, err := s.Attacher.Resize(ctx, r.VolumeID)
+	device, err := s.attacher(r).Resize(ctx, r.VolumeID)
 	if err != nil {
 		return nil, err
 	}

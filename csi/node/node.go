@@ -4,7 +4,6 @@ package node
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
@@ -27,6 +26,15 @@ type Server struct {
 	Host        host.Host
 	Journal     journal.Journal
 	Credentials connections.Source
+	// EncryptedAttacher attaches encrypted volumes where Attacher cannot; nil is
+	// Attacher.
+	EncryptedAttacher attach.Attacher
+	// Keys opens the keys of encrypted volumes; nil opens none.
+	Keys Keys
+	// Labels of this node; nil has none.
+	Labels Labels
+	// MaxVolumes that this node takes at once; zero is no limit.
+	MaxVolumes int64
 }
 
 var capabilities = []csi.NodeServiceCapability_RPC_Type{
@@ -34,6 +42,8 @@ var capabilities = []csi.NodeServiceCapability_RPC_Type{
 	csi.NodeServiceCapability_RPC_EXPAND_VOLUME,
 	csi.NodeServiceCapability_RPC_GET_VOLUME_STATS,
 	csi.NodeServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
+	csi.NodeServiceCapability_RPC_GET_VOLUME_HEALTH,
+	csi.NodeServiceCapability_RPC_GET_STORAGE_HEALTH,
 }
 
 // NodeGetCapabilities lists what the service can do.
@@ -44,12 +54,4 @@ func (s *Server) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRe
 			Type: &csi.NodeServiceCapability_Rpc{Rpc: &csi.NodeServiceCapability_RPC{Type: c}}})
 	}
 	return resp, nil
-}
-
-// NodeGetInfo says which node this is.
-func (s *Server) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
-	if s.ID == "" {
-		return nil, fmt.Errorf("the node's name is not known")
-	}
-	return &csi.NodeGetInfoResponse{NodeId: s.ID}, nil
 }

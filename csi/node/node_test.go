@@ -429,5 +429,5 @@ func TestInfo(t *testing.T) {
 	require.Equal(t, "node-1", info.GetNodeId())
 	caps, err := b.NodeGetCapabilities(t.Context(), &csi.NodeGetCapabilitiesRequest{})
 	require.NoError(t, err)
-	require.Len(t, caps.GetCapabilities(), 4)
+	require.Len(t, caps.GetCapabilities(), 6)
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"k8s.io/klog/v2"
 
@@ -20,7 +21,7 @@ func (s *Server) Reconcile(ctx context.Context) error {
 	if len(records) == 0 {
 		return err
 	}
-	devices, listErr := s.Attacher.List(ctx)
+	devices, listErr := s.attached(ctx, records)
 	if listErr != nil {
 		// Without the attach process nothing can be told of its devices.
 		return errors.Join(err, listErr)
@@ -39,6 +40,17 @@ func (s *Server) Reconcile(ctx context.Context) error {
 		klog.FromContext(ctx).Info("A device is attached that nothing is recorded of: it is left alone", "volume", id, "device", d.Path)
 	}
 	return errors.Join(errs...)
+}
+
+// attached lists the devices of all who attached a recorded volume.
+func (s *Server) attached(ctx context.Context, records []journal.Record) ([]attach.Device, error) {
+	devices, err := s.Attacher.List(ctx)
+	encrypted := func(r journal.Record) bool { return r.Encrypted }
+	if err != nil || s.EncryptedAttacher == nil || !slices.ContainsFunc(records, encrypted) {
+		return devices, err
+	}
+	more, err := s.EncryptedAttacher.List(ctx)
+	return append(devices, more...), err
 }
 
 func (s *Server) reconcile(ctx context.Context, r *journal.Record, d attach.Device, isAttached bool) error {

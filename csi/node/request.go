@@ -8,6 +8,7 @@ import (
 
 	"github.com/cairn-storage/cairn/csi/capability"
 	"github.com/cairn-storage/cairn/csi/fault"
+	"github.com/cairn-storage/cairn/csi/kms"
 	"github.com/cairn-storage/cairn/csi/volumeid"
 )
 
@@ -41,6 +42,10 @@ func (s *Server) path(path, field string) (string, error) {
 	return clean, nil
 }
 
+// provisionedContext is what Kubernetes' provisioner adds to the context of each
+// volume that it has made.
+const provisionedContext = "storage.kubernetes.io/csiProvisionerIdentity"
+
 // staging is a NodeStageVolume that was read and found sound.
 type staging struct {
 	code string
@@ -48,6 +53,12 @@ type staging struct {
 	path string
 	pool string
 	want capability.Want
+	// foreign: the image was not made by this driver.
+	foreign bool
+	// encrypted, and the record of the key.
+	encrypted bool
+	key       string
+	secrets   map[string]string
 }
 
 func (s *Server) parseStage(req *csi.NodeStageVolumeRequest) (g staging, err error) {
@@ -55,6 +66,9 @@ func (s *Server) parseStage(req *csi.NodeStageVolumeRequest) (g staging, err err
 		return g, fault.Field(fault.Invalid, "volume_id", "is empty")
 	}
 	g.code, g.pool = req.GetVolumeId(), req.GetVolumeContext()["pool"]
+	g.foreign = req.GetVolumeContext()[provisionedContext] == ""
+	g.encrypted, g.key = req.GetVolumeContext()[EncryptedContext] == "true", req.GetPublishContext()[kms.MetadataKey]
+	g.secrets = req.GetSecrets()
 	if g.path, err = s.path(req.GetStagingTargetPath(), "staging_target_path"); err != nil {
 		return g, err
 	}

@@ -82,7 +82,11 @@ func (s *Server) stage(ctx context.Context, g staging) error {
 	r := journal.Record{
 		VolumeID: g.code, StagingPath: g.path, Method: s.Method, BootID: durable.BootID(), Step: journal.Attaching,
 		Block: g.want.Block, Filesystem: g.want.Filesystem, Options: g.want.Options,
-		ReadOnly: g.want.ReadOnly, Exclusive: g.want.Exclusive(),
+		ReadOnly: g.want.ReadOnly, Exclusive: g.want.Exclusive(), Encrypted: g.key != "",
+	}
+	passphrase, err := s.passphrase(ctx, g)
+	if err != nil {
+		return err
 	}
 	step.Enter(ctx, "read the credentials of cluster "+g.id.FSID)
 	credentials, err := s.Credentials.Credentials(ctx, g.id.FSID)
@@ -92,9 +96,9 @@ func (s *Server) stage(ctx context.Context, g staging) error {
 	if err := s.Journal.Write(r); err != nil {
 		return err
 	}
-	r.Device, err = s.Attacher.Attach(ctx, attach.Volume{
+	r.Device, err = s.attacher(&r).Attach(ctx, attach.Volume{
 		ID: g.code, Image: g.id.Image, Pool: g.pool, Credentials: credentials,
-		ReadOnly: r.ReadOnly, Exclusive: r.Exclusive,
+		ReadOnly: r.ReadOnly, Exclusive: r.Exclusive, Passphrase: passphrase,
 	})
 	if err != nil {
 		return fmt.Errorf("attach volume %s: %w", g.code, err)
@@ -105,15 +109,16 @@ func (s *Server) stage(ctx context.Context, g staging) error {
 	if err := s.Journal.Write(r); err != nil {
 		return err
 	}
-	if err := s.mount(ctx, r); err != nil {
+	if err := s.mount(ctx, r, g.foreign); err != nil {
 		return err
 	}
 	r.Step = journal.Staged
 	return s.Journal.Write(r)
 }
 
-// mount mounts the device's filesystem, unless an earlier call did.
-func (s *Server) mount(ctx context.Context, r journal.Record) error {
+// mount mounts the device's filesystem, unless an earlier call did, and makes it
+// fill the device.
+func (s *Server) mount(ctx context.Context, r journal.Record, foreign bool) error {
 	if err := s.verifyNode(&r, r.Device.Path); err != nil {
 		return err
 	}
@@ -125,7 +130,23 @@ func (s *Server) mount(ctx context.Context, r journal.Record) error {
 		return err
 	}
 	if m != nil {
-		return s.verifyMount(&r, r.StagingPath, "staging path")
+		err = s.verifyMount(&r, r.StagingPath, "staging path")
+	} else {
+		err = s.mountDevice(ctx, r, foreign)
+	}
+	if err != nil || r.ReadOnly {
+		return err
+	}
+	step.Enter(ctx, "make the filesystem at "+r.StagingPath+" fill its device")
+	return s.Host.Fill(ctx, r.Device.Path, r.StagingPath, r.Filesystem, r.Options)
+}
+
+func (s *Server) mountDevice(ctx context.Context, r journal.Record, foreign bool) error {
+	if foreign && !r.ReadOnly {
+		step.Enter(ctx, "look whether "+r.Device.Path+" is empty")
+		if err := s.Host.CheckBlank(r.Device.Path, r.Filesystem); err != nil {
+			return err
+		}
 	}
 	if err := os.MkdirAll(r.StagingPath, 0o750); err != nil {
 		return fmt.Errorf("make the staging path: %w", err)
@@ -170,8 +191,18 @@ func (s *Server) takeDown(ctx context.Context, r *journal.Record) error {
 	if err := s.Host.Unmount(ctx, r.StagingPath); err != nil {
 		return err
 	}
-	if err := s.Attacher.Detach(ctx, r.VolumeID); err != nil {
+	if err := s.detach(ctx, r); err != nil {
 		return fmt.Errorf("detach volume %s: %w", r.VolumeID, err)
 	}
 	return s.Journal.Remove(r.VolumeID)
+}
+
+// detach ends a volume's attachment. Whose it is, is not known without a record.
+func (s *Server) detach(ctx context.Context, r *journal.Record) error {
+	if r.BootID == "" && s.EncryptedAttacher != nil {
+		if err := s.EncryptedAttacher.Detach(ctx, r.VolumeID); err != nil {
+			return err
+		}
+	}
+	return s.attacher(r).Detach(ctx, r.VolumeID)
 }

@@ -35,7 +35,7 @@ func (s *Server) verifyDevice(ctx context.Context, r *journal.Record) error {
 	if r.BootID != durable.BootID() {
 		return fault.Errorf(fault.Refused, "volume %s was staged before this node restarted", r.VolumeID)
 	}
-	attached, err := attach.Find(ctx, s.Attacher, r.VolumeID)
+	attached, err := attach.Find(ctx, s.attacher(r), r.VolumeID)
 	switch {
 	case err != nil:
 		return err

@@ -38,6 +38,7 @@ type Record struct {
 	Options     []string      `json:"options,omitempty"`
 	ReadOnly    bool          `json:"readOnly,omitempty"`
 	Exclusive   bool          `json:"exclusive,omitempty"`
+	Encrypted   bool          `json:"encrypted,omitempty"`
 	Device      attach.Device `json:"device"`
 	// Targets are where the volume is published, or about to be.
 	Targets []string `json:"targets,omitempty"`
