@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/klog/v2"
 
 	"github.com/cairn-storage/cairn/csi/attach"
@@ -19,6 +22,7 @@ import (
 	"github.com/cairn-storage/cairn/csi/attach/remote"
 	"github.com/cairn-storage/cairn/csi/connections"
 	"github.com/cairn-storage/cairn/csi/identity"
+	"github.com/cairn-storage/cairn/csi/kms"
 	"github.com/cairn-storage/cairn/csi/node"
 	"github.com/cairn-storage/cairn/csi/node/host"
 	"github.com/cairn-storage/cairn/csi/node/journal"
@@ -30,7 +34,11 @@ import (
 type nodeOptions struct {
 	kube
 	name, kubelet, state, http, method string
+	volumes                            int64
 }
+
+// healthInterval is how often the volumes of the node are looked at.
+const healthInterval = 30 * time.Second
 
 func nodeCommand() *cobra.Command {
 	var o nodeOptions
@@ -46,6 +54,7 @@ func nodeCommand() *cobra.Command {
 	c.Flags().StringVar(&o.state, "state-dir", "/var/lib/cairn/csi", "directory of the driver's own state")
 	c.Flags().StringVar(&o.http, "http-address", ":9811", "address of /metrics, /healthz and /readyz; empty serves none")
 	c.Flags().StringVar(&o.method, "attach-method", "", "how to attach volumes: krbd or fuse; empty takes the best that this node can")
+	c.Flags().Int64Var(&o.volumes, "max-volumes", 256, "volumes that this node takes at once; 0 is no limit")
 	return c
 }
 
@@ -67,12 +76,31 @@ func (o nodeOptions) run(ctx context.Context) error {
 		Journal: journal.Journal{Dir: filepath.Join(o.state, "node")},
 		Credentials: connections.Secrets{
 			Client: client.CoreV1().Secrets(o.namespace), Name: connections.NodeSecret(o.name)},
+		Keys: &kms.Keys{Source: kms.Kubernetes{
+			ConfigMaps: client.CoreV1().ConfigMaps(o.namespace), Secrets: client.CoreV1().Secrets(o.namespace)}},
+		Labels:     o.labels(client),
+		MaxVolumes: o.volumes,
+	}
+	if method == probe.KRBD {
+		driver.EncryptedAttacher = o.attacher(probe.FUSE)
 	}
 	if err := driver.Reconcile(ctx); err != nil {
 		// Each volume is looked at again when kubelet asks for it.
 		klog.ErrorS(err, "Not everything on this node could be reconciled")
 	}
-	return o.serve(ctx, driver)
+	watcher := &node.Watcher{Server: driver, Tell: node.Events{Client: client, Node: o.name}.Tell}
+	return o.serve(ctx, driver, watcher)
+}
+
+// labels reads those of this node.
+func (o nodeOptions) labels(client kubernetes.Interface) node.Labels {
+	return func(ctx context.Context) (map[string]string, error) {
+		n, err := client.CoreV1().Nodes().Get(ctx, o.name, metav1.GetOptions{})
+		if err != nil {
+			return nil, err
+		}
+		return n.Labels, nil
+	}
 }
 
 func (o nodeOptions) choose(ctx context.Context) (string, error) {
@@ -101,9 +129,9 @@ func (o nodeOptions) attacher(method string) attach.Attacher {
 	return remote.NewClient(attachSocket(o.state))
 }
 
-func (o nodeOptions) serve(ctx context.Context, driver *node.Server) error {
+func (o nodeOptions) serve(ctx context.Context, driver *node.Server, watcher *node.Watcher) error {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), watcher)
 	grpc := server.New(server.Options{Metrics: registry})
 	csi.RegisterIdentityServer(grpc, &identity.Server{Version: version})
 	csi.RegisterNodeServer(grpc, driver)
@@ -115,6 +143,7 @@ func (o nodeOptions) serve(ctx context.Context, driver *node.Server) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.ServeOn(ctx, grpc, listener) })
+	group.Go(func() error { return watcher.Watch(ctx, healthInterval) })
 	group.Go(func() error {
 		plugin := registration.Plugin{Driver: identity.DriverName, Endpoint: socket}
 		return plugin.Serve(ctx, registration.Socket(o.kubelet, identity.DriverName))
