@@ -51,6 +51,9 @@ func (c *conn) RemoveGroup(ctx context.Context, ref ceph.GroupRef) error {
 	op := "remove " + ref.String()
 	return c.run(ctx, op, func() error {
 		return c.inPool(op, ref.PoolID, ref.Namespace, func(ioctx *rados.IOContext) error {
+			if _, err := lookUp(ioctx, groupDirectory, nameKey+ref.Name); err != nil {
+				return err
+			}
 			g := group{conn: c, op: op, ioctx: ioctx, ref: ref}
 			if err := g.release(nil); err != nil {
 				return err

@@ -19,6 +19,7 @@ const (
 	idObject        = "rbd_id."     // + the image's name: holds its ID
 	headerObject    = "rbd_header." // + the image's ID
 	directoryObject = "rbd_directory"
+	groupDirectory  = "rbd_group_directory"
 	nameKey         = "name_" // + name, in the directory: the ID
 	idKey           = "id_"   // + ID, in the directory: the name
 )
@@ -126,10 +127,15 @@ func imageID(ioctx *rados.IOContext, name string) (string, error) {
 
 // imageName reads the name of an image. ENOENT when there is no such image.
 func imageName(ioctx *rados.IOContext, id string) (string, error) {
+	return lookUp(ioctx, directoryObject, idKey+id)
+}
+
+// lookUp reads a key of a directory.
+func lookUp(ioctx *rados.IOContext, directory, key string) (string, error) {
 	op := rados.CreateReadOp()
 	defer op.Release()
-	step := op.GetOmapValuesByKeys([]string{idKey + id})
-	if err := op.Operate(ioctx, directoryObject, rados.OperationNoFlag); err != nil {
+	step := op.GetOmapValuesByKeys([]string{key})
+	if err := op.Operate(ioctx, directory, rados.OperationNoFlag); err != nil {
 		return "", err
 	}
 	pair, err := step.Next()
@@ -139,8 +145,8 @@ func imageName(ioctx *rados.IOContext, id string) (string, error) {
 	if pair == nil {
 		return "", rados.ErrNotFound
 	}
-	name, _, err := takeText(pair.Value)
-	return name, err
+	text, _, err := takeText(pair.Value)
+	return text, err
 }
 
 // listNames reads up to limit names of images in order, after one.
