@@ -2,6 +2,7 @@ package v1alpha1
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -67,11 +68,18 @@ type BlockPoolSpec struct {
 	StorageClass *StorageClassSpec `json:"storageClass,omitempty"`
 }
 
-// StorageClassSpec is the StorageClass and VolumeSnapshotClass of a pool.
+// Domain is a region, a zone or a host, as the label of a node names it.
+//
+// +kubebuilder:validation:MaxLength=63
+// +kubebuilder:validation:Pattern=`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`
+type Domain string
+
+// StorageClassSpec is the StorageClass of a pool, and its VolumeSnapshotClass and
+// VolumeGroupSnapshotClass where Kubernetes has those.
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.name) && size(self.name) > 0) == (has(oldSelf.name) && size(oldSelf.name) > 0)",message="spec.storageClass.name: cannot be changed while claims may name it; make another pool or StorageClass"
 type StorageClassSpec struct {
-	// Name of both; the pool's name when empty. It cannot be changed.
+	// Name of them all; the pool's name when empty. It cannot be changed.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$')",message="spec.storageClass.name: lower-case letters, digits, - and ."
@@ -93,6 +101,19 @@ type StorageClassSpec struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	MountOptions []string `json:"mountOptions,omitempty"`
+	// Topology limits the volumes to the nodes of a region, zone or host: where the
+	// pool's OSDs are. Nodes say where they are by their labels
+	// topology.kubernetes.io/region, topology.kubernetes.io/zone and kubernetes.io/hostname.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=3
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k in ['region', 'zone', 'host'])",message="spec.storageClass.topology: the keys are region, zone and host"
+	Topology map[string]Domain `json:"topology,omitempty"`
+	// VolumeBindingMode says when a claim gets its volume: at once, or when its first
+	// pod has a node, which is chosen by where there is room. Empty is Immediate, and
+	// WaitForFirstConsumer with a topology.
+	// +optional
+	// +kubebuilder:validation:Enum=Immediate;WaitForFirstConsumer
+	VolumeBindingMode storagev1.VolumeBindingMode `json:"volumeBindingMode,omitempty"`
 	// Parameters of the driver beyond those that Cairn sets itself: imageFeatures.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=16

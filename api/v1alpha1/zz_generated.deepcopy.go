@@ -593,6 +593,13 @@ func (in *StorageClassSpec) DeepCopyInto(out *StorageClassSpec) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.Topology != nil {
+		in, out := &in.Topology, &out.Topology
+		*out = make(map[string]Domain, len(*in))
+		for key, val := range *in {
+			(*out)[key] = val
+		}
+	}
 	if in.Parameters != nil {
 		in, out := &in.Parameters, &out.Parameters
 		*out = make(map[string]string, len(*in))

@@ -7,6 +7,9 @@ import "fmt"
 // BlockDriver is the name of the CSI driver for block volumes.
 const BlockDriver = "block.csi.cairn.storage"
 
+// TopologyPrefix begins the labels by which kubelet says where a node is to the driver.
+const TopologyPrefix = "topology." + BlockDriver + "/"
+
 // Component is the label of everything that belongs to the CSI driver.
 const Component = "csi"
 

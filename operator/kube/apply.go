@@ -113,7 +113,8 @@ func Hash(want client.Object) (string, error) {
 
 // plain is an object without its status and what the server alone sets.
 func plain(object client.Object) (map[string]any, error) {
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+	// A copy: the content of an unstructured object would be its own otherwise.
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object.DeepCopyObject())
 	if err != nil {
 		return nil, fmt.Errorf("convert %s: %w", object.GetName(), err)
 	}

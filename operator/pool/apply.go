@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	storagev1 "k8s.io/api/storage/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
@@ -76,8 +75,8 @@ func enoughDomains(ctx context.Context, o *Observed) error {
 		o.Pool.Spec.Replicas, class, o.Pool.Spec.Replicas, domain, len(found)), lookAgain}
 }
 
-// ensureClasses makes the StorageClass and, where snapshots are installed, the
-// VolumeSnapshotClass.
+// ensureClasses makes the StorageClass and, where snapshots are installed, their
+// classes.
 func (r *Reconciler) ensureClasses(ctx context.Context, o *Observed) error {
 	if o.Pool.Spec.StorageClass == nil {
 		return nil
@@ -89,18 +88,7 @@ func (r *Reconciler) ensureClasses(ctx context.Context, o *Observed) error {
 	if err := r.ensureStorageClass(ctx, o.StorageClass, class); err != nil {
 		return err
 	}
-	snapshots := snapshotClass(o)
-	if _, err := r.Client.RESTMapper().RESTMapping(snapshots.GroupVersionKind().GroupKind(), "v1"); err != nil {
-		if meta.IsNoMatchError(err) {
-			return nil
-		}
-		return fmt.Errorf("look for VolumeSnapshotClasses: %w", err)
-	}
-	live := snapshotClass(o)
-	if err := client.IgnoreNotFound(r.Live.Get(ctx, client.ObjectKeyFromObject(live), live)); err != nil {
-		return fmt.Errorf("read VolumeSnapshotClass %s: %w", live.GetName(), err)
-	}
-	return r.write(ctx, live, snapshots)
+	return r.ensureSnapshotClasses(ctx, o)
 }
 
 // ensureStorageClass replaces a class whose parameters changed: Kubernetes lets

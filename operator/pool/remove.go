@@ -47,7 +47,7 @@ func (r *Reconciler) remove(ctx context.Context, pool *v1alpha1.BlockPool) (ctrl
 	}
 	if images > 0 {
 		return r.refuse(ctx, pool, v1alpha1.ReasonInUse, fmt.Sprintf(
-			"not deleted, because the pool holds %d volumes. Delete their claims first: 'kubectl get pv' shows those of StorageClass %s", images, storageClassName(pool)), lookAgain)
+			"not deleted, because the pool holds %d volumes. Delete their claims first: 'kubectl get pv' shows those of StorageClass %s. Deleted volumes count while they have snapshots or clones", images, storageClassName(pool)), lookAgain)
 	}
 	if err := o.Conn.RemovePool(ctx, pool.Name); err != nil && !ceph.Is(err, ceph.NotFound) {
 		return ctrl.Result{}, err
@@ -62,15 +62,18 @@ func (r *Reconciler) refuse(ctx context.Context, pool *v1alpha1.BlockPool, reaso
 	return ctrl.Result{RequeueAfter: again}, r.writeStatus(ctx, pool, status)
 }
 
-// letGo deletes the StorageClass, if it is the pool's own, and the finalizer.
+// letGo deletes the classes that are the pool's own, and the finalizer.
 func (r *Reconciler) letGo(ctx context.Context, pool *v1alpha1.BlockPool) error {
 	if name := storageClassName(pool); name != "" {
+		if err := r.removeSnapshotClasses(ctx, pool, name); err != nil {
+			return err
+		}
 		var class storagev1.StorageClass
 		err := r.Live.Get(ctx, client.ObjectKey{Name: name}, &class)
 		if client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("read StorageClass %s: %w", name, err)
 		}
-		if err == nil && class.Labels[labelPool] == pool.Namespace+"."+pool.Name {
+		if err == nil && class.Labels[labelPool] == poolLabel(pool) {
 			if err := client.IgnoreNotFound(r.Client.Delete(ctx, &class, client.Preconditions{UID: &class.UID})); err != nil {
 				return fmt.Errorf("delete StorageClass %s: %w", name, err)
 			}
