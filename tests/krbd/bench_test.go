@@ -53,13 +53,14 @@ func newBench(t *testing.T) *bench {
 	b := &bench{T: t}
 	share := t.TempDir()
 	build(t, share)
+	roots := vm.Options{Emulator: root(t, "vm"), Root: root(t, "ceph"), Share: share}
 	tap, err := vm.OpenTap("cairn-tap0", near)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = tap.Close() })
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	var group errgroup.Group
-	group.Go(func() (err error) { b.machine, err = startMachine(ctx, t, share, tap); return err })
+	group.Go(func() (err error) { b.machine, err = startMachine(ctx, t, roots, tap); return err })
 	group.Go(func() (err error) { b.cluster, err = startCeph(ctx, t); return err })
 	b.secrets = newSecrets(t, share)
 	require.NoError(t, group.Wait())
@@ -91,11 +92,10 @@ func root(t *testing.T, kind string) string {
 	return path
 }
 
-func startMachine(ctx context.Context, t *testing.T, share string, tap *os.File) (*vm.Machine, error) {
-	machine, err := vm.Start(ctx, vm.Options{
-		Emulator: root(t, "vm"), Root: root(t, "ceph"), Share: share, Agent: filepath.Join(share, "guest"),
-		Dir: t.TempDir(), Tap: tap, Guest: guest, MiB: 768,
-	})
+func startMachine(ctx context.Context, t *testing.T, options vm.Options, tap *os.File) (*vm.Machine, error) {
+	options.Agent, options.Dir = filepath.Join(options.Share, "guest"), t.TempDir()
+	options.Tap, options.Guest, options.MiB = tap, guest, 768
+	machine, err := vm.Start(ctx, options)
 	if err != nil {
 		return nil, err
 	}

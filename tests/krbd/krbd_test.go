@@ -27,7 +27,7 @@ func TestKRBD(t *testing.T) {
 		{"keys", testKeys},
 		{"unknown", testUnknown},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(b.on(t)) })
+		require.True(t, t.Run(test.name, func(t *testing.T) { test.run(b.on(t)) }), "what it left would be in the way of the next")
 	}
 }
 

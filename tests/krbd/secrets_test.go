@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -34,11 +35,10 @@ func newSecrets(t *testing.T, dir string) secrets {
 }
 
 func kubeconfig(t *testing.T, config *rest.Config) api.Config {
-	_, address, _ := strings.Cut(config.Host, "://")
-	host, _, err := net.SplitHostPort(address)
+	server, err := url.Parse(config.Host)
 	require.NoError(t, err)
 	kube := *api.NewConfig()
-	kube.Clusters["c"] = &api.Cluster{Server: "https://" + forward(t, address), TLSServerName: host, CertificateAuthorityData: config.CAData}
+	kube.Clusters["c"] = &api.Cluster{Server: "https://" + forward(t, server.Host), TLSServerName: server.Hostname(), CertificateAuthorityData: config.CAData}
 	kube.AuthInfos["u"] = &api.AuthInfo{ClientCertificateData: config.CertData, ClientKeyData: config.KeyData}
 	kube.Contexts["x"] = &api.Context{Cluster: "c", AuthInfo: "u"}
 	kube.CurrentContext = "x"

@@ -68,6 +68,10 @@ func loadModules() error {
 
 // mountRoot mounts the root that the host shares, and what belongs in it.
 func mountRoot() error {
+	// A Go program without standard files, as the kernel calls modprobe, opens /dev/null.
+	if err := unix.Mount("devtmpfs", "/dev", "devtmpfs", 0, ""); err != nil {
+		return fmt.Errorf("mount /dev: %w", err)
+	}
 	for _, m := range []struct{ source, path, kind, options string }{
 		{"root", "", "9p", "trans=virtio,version=9p2000.L,msize=262144,cache=loose"},
 		{"proc", "/proc", "proc", ""},
