@@ -7,6 +7,7 @@ import (
 
 	"github.com/cairn-storage/cairn/csi/fault"
 	"github.com/cairn-storage/cairn/csi/imagemeta"
+	"github.com/cairn-storage/cairn/csi/kms"
 	"github.com/cairn-storage/cairn/csi/step"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
@@ -15,6 +16,9 @@ import (
 // that all keys are set for one.
 func (c *creation) metadata(depth int) map[string]string {
 	m := map[string]string{imagemeta.Name: c.name, imagemeta.Features: strings.Join(c.Features, ",")}
+	if c.encryption.record != "" {
+		m[kms.MetadataKey] = c.encryption.record
+	}
 	optional := map[string]string{imagemeta.Claim: c.Claim, imagemeta.Limits: c.qos.text}
 	if c.source != nil {
 		m[imagemeta.Source], m[imagemeta.Depth] = c.source.code, strconv.Itoa(depth)
@@ -69,6 +73,9 @@ func (c *creation) compare(ref ceph.ImageRef, info *ceph.ImageInfo) error {
 	if got := info.Metadata[imagemeta.Name]; got != c.name {
 		return fault.Field(fault.Conflict, "name", "%s is of volume %q, not %q", ref, got, c.name)
 	}
+	if err := c.compareEncryption(info); err != nil {
+		return err
+	}
 	if !within(info.Size, c.limits) {
 		return fault.Field(fault.Conflict, "capacity_range", "volume %q exists with %d bytes, asked for are %d to %d (0: no limit)",
 			c.name, info.Size, c.limits.GetRequiredBytes(), c.limits.GetLimitBytes())
@@ -87,13 +94,16 @@ func (c *creation) compare(ref ceph.ImageRef, info *ceph.ImageInfo) error {
 func (c *creation) complete(ctx context.Context, cluster ceph.Block, ref ceph.ImageRef, info *ceph.ImageInfo, of *clone) error {
 	depth := 0
 	switch {
-	case c.source == nil && (info.Parent != nil || info.Size != c.size),
+	case c.source == nil && (info.Parent != nil || info.Size != c.size || info.Encrypted || c.Encrypted),
 		of != nil && (info.Parent == nil || *info.Parent != of.parent || info.Size > c.size):
 		return fault.Field(fault.Conflict, "name", "%s exists, but was not made by this driver", ref)
 	case c.source != nil && of == nil:
 		return fault.Errorf(fault.Pending, "%s was begun and cannot be completed now", ref)
 	case of != nil:
 		depth = of.depth
+		if err := c.keepKey(ctx, ref, info); err != nil {
+			return err
+		}
 		step.Enter(ctx, "grow "+ref.String())
 		if err := cluster.GrowImage(ctx, ref, c.size); err != nil {
 			return err

@@ -39,6 +39,8 @@ type Server struct {
 	Volumes Volumes
 	// Upkeep does in the background what calls leave behind; nil leaves it.
 	Upkeep *upkeep.Upkeep
+	// Keys of encrypted volumes.
+	Keys Keys
 
 	usages usages
 }

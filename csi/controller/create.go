@@ -7,6 +7,7 @@ import (
 
 	"github.com/cairn-storage/cairn/csi/capability"
 	"github.com/cairn-storage/cairn/csi/fault"
+	"github.com/cairn-storage/cairn/csi/kms"
 	"github.com/cairn-storage/cairn/csi/step"
 	"github.com/cairn-storage/cairn/csi/volumeid"
 	"github.com/cairn-storage/cairn/daemon/ceph"
@@ -22,6 +23,8 @@ type creation struct {
 	limits *csi.CapacityRange
 	source *source
 	qos    qos
+	// encryption of the image, if it is to be encrypted.
+	encryption encryption
 	Parameters
 }
 
@@ -33,6 +36,7 @@ func (s *Server) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest)
 	if err != nil {
 		return nil, err
 	}
+	c.encryption = encryption{keys: s.Keys, use: kms.Use{KMS: c.KMS, Secrets: req.GetSecrets()}}
 	var volume *csi.Volume
 	err = s.Clusters.Do(ctx, c.FSID, func(cluster ceph.Block) (err error) {
 		volume, err = s.create(ctx, cluster, c)
@@ -110,8 +114,15 @@ func (s *Server) make(ctx context.Context, cluster ceph.Block, c *creation, ref 
 	if c.source != nil {
 		return s.makeFromSource(ctx, cluster, c, ref)
 	}
+	passphrase, there, err := c.key(ctx, cluster, ref, nil)
+	if err != nil {
+		return 0, err
+	}
+	if there {
+		return c.adopt(ctx, cluster, ref, nil)
+	}
 	step.Enter(ctx, "create "+ref.String())
-	err := cluster.CreateImage(ctx, ref, ceph.ImageSpec{Size: c.size, Features: c.Features, Metadata: c.metadata(0)})
+	err = cluster.CreateImage(ctx, ref, ceph.ImageSpec{Size: c.size, Features: c.Features, Metadata: c.metadata(0), Passphrase: passphrase})
 	if ceph.Is(err, ceph.Exists) {
 		return c.adopt(ctx, cluster, ref, nil)
 	}
@@ -144,10 +155,14 @@ func (c *creation) volume(ref ceph.ImageRef, size int64) (*csi.Volume, error) {
 	if err != nil {
 		return nil, err
 	}
+	volumeContext := map[string]string{PoolContext: c.Pool}
+	if c.Encrypted {
+		volumeContext[EncryptedContext] = "true"
+	}
 	return &csi.Volume{
 		VolumeId:           code,
 		CapacityBytes:      size,
-		VolumeContext:      map[string]string{PoolContext: c.Pool},
+		VolumeContext:      volumeContext,
 		ContentSource:      c.source.content(),
 		AccessibleTopology: c.Topology.accessible(),
 	}, nil

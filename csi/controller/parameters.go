@@ -22,6 +22,10 @@ type Parameters struct {
 	Features []string
 	// Topology is where the pool's failure domains are: topology, as key=value.
 	Topology topology
+	// Encrypted volumes, with keys by the KMS of that ID; empty is a Secret:
+	// encrypted, encryptionKMS.
+	Encrypted bool
+	KMS       string
 	// Claim that the volume is for, as Kubernetes names it; only noted.
 	Claim string
 }
@@ -57,9 +61,15 @@ func parseParameters(given map[string]string) (p Parameters, err error) {
 			if p.Topology, err = parseTopology(value); err != nil {
 				return p, err
 			}
+		case "encrypted":
+			if p.Encrypted, err = parseEncrypted(value); err != nil {
+				return p, err
+			}
+		case "encryptionKMS":
+			p.KMS = value
 		default:
 			if !strings.HasPrefix(key, kubernetesPrefix) {
-				return p, fault.Field(fault.Invalid, "parameters."+key, "is not a parameter of this driver: it knows clusterID, pool, radosNamespace, imageFeatures, topology")
+				return p, fault.Field(fault.Invalid, "parameters."+key, "is not a parameter of this driver: it knows clusterID, pool, radosNamespace, imageFeatures, topology, encrypted, encryptionKMS")
 			}
 		}
 	}
@@ -101,6 +111,9 @@ func (p Parameters) check() error {
 	}
 	if err := volumeid.CheckNamespace(p.Namespace); err != nil {
 		return fault.Field(fault.Invalid, "parameters.radosNamespace", "%q %w", p.Namespace, err)
+	}
+	if err := p.checkEncryption(); err != nil {
+		return err
 	}
 	return p.checkFeatures()
 }

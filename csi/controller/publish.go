@@ -37,18 +37,20 @@ func (s *Server) ControllerPublishVolume(ctx context.Context, req *csi.Controlle
 	if err != nil {
 		return nil, err
 	}
-	if err := s.exists(ctx, id); err != nil {
+	info, err := s.info(ctx, id)
+	if err != nil {
 		return nil, err
 	}
-	return &csi.ControllerPublishVolumeResponse{}, s.checkNode(ctx, req.GetNodeId())
+	return &csi.ControllerPublishVolumeResponse{PublishContext: publishContext(info)}, s.checkNode(ctx, req.GetNodeId())
 }
 
-func (s *Server) exists(ctx context.Context, id volumeid.ID) error {
-	return s.Clusters.Do(ctx, id.FSID, func(cluster ceph.Block) error {
+func (s *Server) info(ctx context.Context, id volumeid.ID) (info *ceph.ImageInfo, err error) {
+	err = s.Clusters.Do(ctx, id.FSID, func(cluster ceph.Block) (err error) {
 		step.Enter(ctx, "look at "+id.Image.String())
-		_, err := cluster.ImageInfo(ctx, id.Image)
+		info, err = cluster.ImageInfo(ctx, id.Image)
 		return err
 	})
+	return info, err
 }
 
 func (s *Server) checkNode(ctx context.Context, node string) error {
@@ -89,7 +91,7 @@ func (s *Server) ValidateVolumeCapabilities(ctx context.Context, req *csi.Valida
 	if err != nil {
 		return nil, err
 	}
-	if err := s.exists(ctx, id); err != nil {
+	if _, err := s.info(ctx, id); err != nil {
 		return nil, err
 	}
 	if reason := s.unfit(req); reason != nil {

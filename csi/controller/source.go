@@ -182,8 +182,15 @@ func (s *Server) cloneVolume(ctx context.Context, cluster ceph.Block, c *creatio
 }
 
 func (s *Server) cloneImage(ctx context.Context, cluster ceph.Block, c *creation, ref ceph.ImageRef, of clone, parent *ceph.ImageInfo) (int64, error) {
+	passphrase, there, err := c.key(ctx, cluster, ref, parent)
+	if err != nil {
+		return 0, err
+	}
+	if there {
+		return c.adopt(ctx, cluster, ref, &of)
+	}
 	step.Enter(ctx, "clone "+of.parent.String()+" to "+ref.String())
-	err := cluster.CloneImage(ctx, of.parent, ref, ceph.ImageSpec{Size: c.size, Features: c.Features, Metadata: c.metadata(of.depth)})
+	err = cluster.CloneImage(ctx, of.parent, ref, ceph.ImageSpec{Size: c.size, Features: c.Features, Metadata: c.metadata(of.depth), Passphrase: passphrase})
 	switch {
 	case ceph.Is(err, ceph.Exists):
 		return c.adopt(ctx, cluster, ref, &of)

@@ -101,16 +101,23 @@ func (k *Keys) unwrap(ctx context.Context, r record, secrets map[string]string) 
 
 // Copy wraps the passphrase of a record anew for another volume: a clone has its
 // parent's passphrase, and must not lose it when the parent's is forgotten.
-func (k *Keys) Copy(ctx context.Context, text, volume string, use Use) (string, error) {
+func (k *Keys) Copy(ctx context.Context, text, volume string, use Use) (ceph.Passphrase, string, error) {
 	r, err := parseRecord(text)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	passphrase, err := k.unwrap(ctx, r, use.Secrets)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	return k.wrap(ctx, volume, use, passphrase)
+	record, err := k.wrap(ctx, volume, use, passphrase)
+	return passphrase, record, err
+}
+
+// IDOf returns the ID of the KMS that a record was made with, empty for a Secret.
+func IDOf(text string) (string, error) {
+	r, err := parseRecord(text)
+	return r.KMS, err
 }
 
 // Forget ends what a provider keeps for a record, when its image is removed: the

@@ -61,8 +61,12 @@ func TestLife(t *testing.T) {
 			_, err = keys.Open(t.Context(), clone, strings.Replace(record, volume, clone, 1), secrets)
 			require.Error(t, err, "the volume's name is authenticated")
 
-			copied, err := keys.Copy(t.Context(), record, clone, use)
+			same, copied, err := keys.Copy(t.Context(), record, clone, use)
 			require.NoError(t, err)
+			require.Equal(t, passphrase, same)
+			of, err := IDOf(copied)
+			require.NoError(t, err)
+			require.Equal(t, id, of)
 			for range 2 {
 				require.NoError(t, keys.Forget(t.Context(), record))
 			}

@@ -10,6 +10,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/cairn-storage/cairn/csi/imagemeta"
+	"github.com/cairn-storage/cairn/csi/kms"
 	"github.com/cairn-storage/cairn/csi/places"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
@@ -30,9 +31,16 @@ func (u *Upkeep) scan(ctx context.Context, cluster ceph.Block, root places.Root)
 func (u *Upkeep) purge(ctx context.Context, cluster ceph.Block, t task) (time.Duration, error) {
 	info, err := cluster.ImageInfo(ctx, t.image())
 	if ceph.Is(err, ceph.NotFound) {
+		// A removal that was cut off leaves the name of what is gone.
+		if err := cluster.RemoveImage(ctx, t.image()); err != nil && !ceph.Is(err, ceph.NotFound) {
+			return 0, err
+		}
 		return 0, nil
 	}
 	if err != nil {
+		return 0, err
+	}
+	if err := u.forgetKey(ctx, cluster, t, info); err != nil {
 		return 0, err
 	}
 	err = cluster.RemoveImage(ctx, t.image())
@@ -49,6 +57,21 @@ func (u *Upkeep) purge(ctx context.Context, cluster ceph.Block, t task) (time.Du
 		u.again(u.purgeOf(t.root.FSID, *info.Parent))
 	}
 	return 0, nil
+}
+
+// forgetKey ends the key of an encrypted image before the image itself, which has
+// the key's record, is gone: what the image leaves on the disks is unreadable from
+// then on. Snapshots of it need the key to be cloned; clones have keys of their own.
+func (u *Upkeep) forgetKey(ctx context.Context, cluster ceph.Block, t task, info *ceph.ImageInfo) error {
+	record := info.Metadata[kms.MetadataKey]
+	if u.Forget == nil || record == "" || len(info.Watchers) > 0 {
+		return nil
+	}
+	snapshots, err := cluster.ListSnapshots(ctx, t.image())
+	if err != nil || len(snapshots) > 0 {
+		return err
+	}
+	return u.Forget(ctx, record)
 }
 
 // whyBusy says what an image waits for, and has left-over snapshots removed.

@@ -40,6 +40,10 @@ const (
 
 // Upkeep is the work to be done. Its methods may be called at once, and on nil.
 type Upkeep struct {
+	// Forget ends what is kept elsewhere of the key that a removed image's metadata
+	// has a record of; nil where nothing is.
+	Forget func(ctx context.Context, record string) error
+
 	clusters places.Clusters
 	places   places.Source
 	limits   Limits
