@@ -14,6 +14,7 @@ import (
 	"github.com/cairn-storage/cairn/csi/connections"
 	"github.com/cairn-storage/cairn/csi/controller"
 	"github.com/cairn-storage/cairn/csi/identity"
+	"github.com/cairn-storage/cairn/csi/kms"
 	"github.com/cairn-storage/cairn/csi/server"
 	"github.com/cairn-storage/cairn/csi/sidecar"
 	"github.com/cairn-storage/cairn/csi/upkeep"
@@ -56,7 +57,10 @@ func (o controllerOptions) run(ctx context.Context) error {
 	informers := sidecar.Informers(client)
 	volumes := sidecar.NewVolumes(informers)
 	work := upkeep.New(clusters, volumes, upkeep.Defaults, registry)
-	driver := &controller.Server{Clusters: clusters, Nodes: sidecar.NewNodes(client, informers), Places: volumes, Volumes: volumes, Upkeep: work}
+	keys := &kms.Keys{Source: kms.Kubernetes{
+		ConfigMaps: client.CoreV1().ConfigMaps(o.namespace), Secrets: client.CoreV1().Secrets(o.namespace)}}
+	work.Forget = keys.Forget
+	driver := &controller.Server{Clusters: clusters, Nodes: sidecar.NewNodes(client, informers), Places: volumes, Volumes: volumes, Upkeep: work, Keys: keys}
 	grpc := server.New(server.Options{Metrics: registry})
 	csi.RegisterIdentityServer(grpc, &identity.Server{Version: version, Controller: true})
 	csi.RegisterControllerServer(grpc, driver)
