@@ -161,10 +161,8 @@ func (a *Attacher) open(ctx context.Context, t *attached, s secrets) (string, er
 	if ceph.Is(err, ceph.Fenced) {
 		a.setAside(which)
 	}
-	if err == nil && v.Exclusive {
-		if err = a.own(ctx, conn, t); err != nil {
-			err = errors.Join(err, image.Close())
-		}
+	if v.Exclusive {
+		image, err = a.own(ctx, conn, t, image, err)
 	}
 	if err != nil {
 		return "", err

@@ -2,6 +2,7 @@ package fuse
 
 import (
 	"context"
+	"errors"
 
 	"github.com/cairn-storage/cairn/csi/fault"
 	"github.com/cairn-storage/cairn/csi/step"
@@ -14,13 +15,27 @@ import (
 // an old log over newer data.
 const ownerKey = "cairn.storage/attachment"
 
-// own makes an attachment the image's last. Its lock is this process's.
-func (a *Attacher) own(ctx context.Context, conn ceph.Conn, t *attached) error {
-	if t.resumed {
-		return a.owns(ctx, conn, t)
+// own makes an attachment the image's last, once its lock is this process's. One
+// that goes on must still be it, and is told so also when it did not get the lock.
+func (a *Attacher) own(ctx context.Context, conn ceph.Conn, t *attached, image ceph.Image, opened error) (ceph.Image, error) {
+	var err error
+	switch {
+	case t.resumed:
+		err = a.owns(ctx, conn, t)
+	case opened == nil:
+		step.Enter(ctx, "note the attachment with "+t.volume.Image.String())
+		err = conn.SetImageMetadata(ctx, t.volume.Image, map[string]string{ownerKey: t.kept.File})
 	}
-	step.Enter(ctx, "note the attachment with "+t.volume.Image.String())
-	return conn.SetImageMetadata(ctx, t.volume.Image, map[string]string{ownerKey: t.kept.File})
+	if opened != nil {
+		if fault.KindOf(err) == fault.Conflict {
+			return nil, err
+		}
+		return nil, opened
+	}
+	if err != nil {
+		return nil, errors.Join(err, image.Close())
+	}
+	return image, nil
 }
 
 // owns checks that nobody attached the image since.

@@ -9,13 +9,10 @@ import (
 	"os/exec"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cairn-storage/cairn/csi/attach"
 	"github.com/cairn-storage/cairn/csi/fault"
 	"github.com/cairn-storage/cairn/csi/step"
 	"github.com/cairn-storage/cairn/csi/volumeid"
-	"github.com/cairn-storage/cairn/daemon/ceph"
 )
 
 // Attacher attaches through the kernel.
@@ -23,6 +20,8 @@ type Attacher struct {
 	// Sys is the RBD bus in sysfs, Dev the directory of device nodes; empty
 	// means the real ones.
 	Sys, Dev string
+	// Clusters tell who else has an image open.
+	Clusters Clusters
 }
 
 // LoadModule asks for the kernel's rbd module; that there is none shows in the probe.
@@ -50,23 +49,13 @@ func (a Attacher) Attach(ctx context.Context, v attach.Volume) (attach.Device, e
 	if err != nil {
 		return attach.Device{}, err
 	}
-	if found, err := a.find(want); err != nil || found != nil {
-		return a.answer(v, found, err)
-	}
-	line, err := addLine(v)
-	if err != nil {
-		return attach.Device{}, err
-	}
-	step.Enter(ctx, "map "+v.Image.String()+" by the kernel")
-	if err := write(a.sys("add_single_major"), line); err != nil {
-		return attach.Device{}, explain("map "+v.Image.String(), err)
-	}
 	found, err := a.find(want)
-	return a.answer(v, found, err)
-}
-
-// answer turns what was found mapped into the device, if it is the one wanted.
-func (a Attacher) answer(v attach.Volume, found *mapping, err error) (attach.Device, error) {
+	if err == nil && found == nil {
+		if err := a.add(ctx, v); err != nil {
+			return attach.Device{}, err
+		}
+		found, err = a.find(want)
+	}
 	switch {
 	case err != nil:
 		return attach.Device{}, err
@@ -76,16 +65,20 @@ func (a Attacher) answer(v attach.Volume, found *mapping, err error) (attach.Dev
 	case found.readOnly && !v.ReadOnly:
 		return attach.Device{}, fault.Errorf(fault.Refused, "%s is mapped read-only as %s", v.Image, found.path)
 	}
-	return found.device(v.ID), nil
+	return found.device(v.ID), a.alone(ctx, v, want, found)
 }
 
-// explain gives the errno of the kernel's answer its kind.
-func explain(op string, err error) error {
-	var errno unix.Errno
-	if errors.As(err, &errno) {
-		return &ceph.Error{Kind: ceph.KindOfErrno(int(errno)), Op: op, Err: errno}
+// add tells the kernel to map an image.
+func (a Attacher) add(ctx context.Context, v attach.Volume) error {
+	line, err := addLine(v)
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("%s: %w", op, err)
+	step.Enter(ctx, "map "+v.Image.String()+" of cluster "+v.Credentials.FSID+" by the kernel")
+	if err := write(a.sys("add_single_major"), line); err != nil {
+		return explainMap(v, err)
+	}
+	return nil
 }
 
 // Detach unmaps an image, if it is mapped.
@@ -98,15 +91,16 @@ func (a Attacher) Detach(ctx context.Context, volumeID string) error {
 	if err != nil || found == nil {
 		return err
 	}
-	step.Enter(ctx, "unmap "+found.path)
-	return explainNil("unmap "+found.path, write(a.sys("remove_single_major"), found.id))
+	return a.remove(ctx, found)
 }
 
-func explainNil(op string, err error) error {
-	if err == nil {
-		return nil
+// remove tells the kernel to unmap an image.
+func (a Attacher) remove(ctx context.Context, m *mapping) error {
+	step.Enter(ctx, "unmap "+m.path)
+	if err := write(a.sys("remove_single_major"), m.id); err != nil {
+		return explainUnmap(m.path, err)
 	}
-	return explain(op, err)
+	return nil
 }
 
 // List returns what is mapped and could be of this driver.

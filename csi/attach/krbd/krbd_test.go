@@ -1,11 +1,14 @@
 package krbd
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/cairn-storage/cairn/csi/attach"
 	"github.com/cairn-storage/cairn/csi/fault"
@@ -46,10 +49,10 @@ func volume() attach.Volume {
 
 func TestAddLine(t *testing.T) {
 	for want, change := range map[string]func(*attach.Volume){
-		"10.0.0.1:6789 name=csi-node-a,secret=QUJD,rw,exclusive fast pvc-1 -":                    func(*attach.Volume) {},
+		"10.0.0.1:6789 name=csi-node-a,secret=QUJD,rw fast pvc-1 -":                    func(*attach.Volume) {},
 		"10.0.0.1:6789 name=csi-node-a,secret=QUJD,ro fast pvc-1 -":                              func(v *attach.Volume) { v.ReadOnly = true },
-		"10.0.0.1:6789 name=csi-node-a,secret=QUJD,rw,_pool_ns=a fast pvc-1 -":                   func(v *attach.Volume) { v.Exclusive, v.Image.Namespace = false, "a" },
-		"10.0.0.1:3300 name=csi-node-a,secret=QUJD,rw,ms_mode=prefer-crc,exclusive fast pvc-1 -": func(v *attach.Volume) { v.Credentials.MonHost = "v2:10.0.0.1:3300" },
+		"10.0.0.1:6789 name=csi-node-a,secret=QUJD,rw,_pool_ns=a fast pvc-1 -":                   func(v *attach.Volume) { v.Image.Namespace = "a" },
+		"10.0.0.1:3300 name=csi-node-a,secret=QUJD,rw,ms_mode=prefer-crc fast pvc-1 -": func(v *attach.Volume) { v.Credentials.MonHost = "v2:10.0.0.1:3300" },
 	} {
 		v := volume()
 		change(&v)
@@ -62,7 +65,9 @@ func TestAddLine(t *testing.T) {
 		"mon":   func(v *attach.Volume) { v.Credentials.MonHost = "" },
 		"user":  func(v *attach.Volume) { v.Credentials.User = "a,key=b" },
 		"key":   func(v *attach.Volume) { v.Credentials.Key = "QUJD\n" },
-		"pool ": func(v *attach.Volume) { v.Pool = "a b" },
+		"encrypted": func(v *attach.Volume) { v.Passphrase = "x" },
+		"snapshot":  func(v *attach.Volume) { v.Snapshot = 4 },
+		"pool ":     func(v *attach.Volume) { v.Pool = "a b" },
 	} {
 		v := volume()
 		change(&v)
@@ -74,7 +79,7 @@ func TestAddLine(t *testing.T) {
 
 // fakeSys is the RBD bus of a kernel that maps nothing by itself.
 func fakeSys(t *testing.T) Attacher {
-	a := Attacher{Sys: t.TempDir(), Dev: "/dev"}
+	a := Attacher{Sys: t.TempDir(), Dev: "/dev", Clusters: watched{"10.0.0.9:0/42"}}
 	require.NoError(t, os.MkdirAll(a.sys("devices"), 0o755))
 	for _, f := range []string{"add_single_major", "remove_single_major"} {
 		require.NoError(t, os.WriteFile(a.sys(f), nil, 0o600))
@@ -112,6 +117,55 @@ func TestFindsWhatIsMapped(t *testing.T) {
 	devices, err := a.List(t.Context())
 	require.NoError(t, err)
 	require.Len(t, devices, 4, "the snapshot is nobody's volume")
+}
+
+// watched is a cluster whose images have these watchers.
+type watched []string
+
+func (w watched) Do(_ context.Context, _ string, f func(ceph.Block) error) error { return f(watchedBlock{watchers: w}) }
+
+type watchedBlock struct {
+	ceph.Block
+	watchers []string
+}
+
+func (b watchedBlock) ImageInfo(context.Context, ceph.ImageRef) (*ceph.ImageInfo, error) {
+	return &ceph.ImageInfo{Watchers: b.watchers}, nil
+}
+
+func TestOneWriterIsAlone(t *testing.T) {
+	a := fakeSys(t)
+	a.fakeMap(t, "4", nil)
+	a.Clusters = watched{"v1:10.0.0.9:0/42", "10.0.0.8:0/7"}
+	_, err := a.Attach(t.Context(), volume())
+	require.True(t, ceph.Is(err, ceph.Busy), "%v", err)
+	require.ErrorContains(t, err, "10.0.0.8:0/7")
+	raw, err := os.ReadFile(a.sys("remove_single_major"))
+	require.NoError(t, err)
+	require.Equal(t, "4", string(raw), "it is not kept")
+	shared := volume()
+	shared.Exclusive = false
+	_, err = a.Attach(t.Context(), shared)
+	require.NoError(t, err)
+}
+
+func TestExplains(t *testing.T) {
+	old, fresh := volume(), volume()
+	fresh.Credentials.Key, _ = ceph.NewKey(time.Now())
+	for name, c := range map[string]struct {
+		err  error
+		says string
+		kind fault.Kind
+	}{
+		"key":      {explainMap(fresh, unix.EINVAL), "aes256k", fault.Refused},
+		"other":    {explainMap(old, unix.EINVAL), "invalid", ""},
+		"features": {explainMap(old, unix.ENXIO), "features", fault.Refused},
+		"busy":     {explainUnmap("/dev/rbd0", unix.EBUSY), "/dev/rbd0", fault.Refused},
+	} {
+		require.ErrorContains(t, c.err, c.says, name)
+		require.Equal(t, c.kind, fault.KindOf(c.err), name)
+		require.NotContains(t, c.err.Error(), fresh.Credentials.Key.Reveal())
+	}
 }
 
 func TestMapsAndChecksThePool(t *testing.T) {

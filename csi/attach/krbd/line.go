@@ -18,6 +18,12 @@ func addLine(v attach.Volume) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	switch {
+	case v.Passphrase != "":
+		return "", fault.Errorf(fault.Invalid, "the kernel's client cannot open an encrypted image: it needs the attach method fuse")
+	case v.Snapshot != 0:
+		return "", fault.Errorf(fault.Invalid, "the kernel's client maps no snapshots by their ID: they need the attach method fuse")
+	}
 	if v.Pool == "" {
 		return "", fault.Field(fault.Invalid, "volume_context.pool", "is missing: the kernel's client needs the pool's name")
 	}
@@ -32,9 +38,6 @@ func addLine(v attach.Volume) (string, error) {
 	}
 	if v.Image.Namespace != "" {
 		options = append(options, "_pool_ns="+v.Image.Namespace)
-	}
-	if v.Exclusive && !v.ReadOnly {
-		options = append(options, "exclusive")
 	}
 	return strings.Join([]string{strings.Join(mons, ","), strings.Join(options, ","), v.Pool, v.Image.Name, "-"}, " "), nil
 }

@@ -172,7 +172,7 @@ func (n *node) leavesNothing(v attach.Volume) {
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	require.NoError(n, err)
 	require.NotContains(n, string(mounts), string(n.dir))
-	image, err := n.conn.OpenImage(n.ctx, v.Image, ceph.OpenOptions{Exclusive: true})
+	image, err := n.conn.OpenImage(n.ctx, v.Image, ceph.OpenOptions{Exclusive: true, Passphrase: v.Passphrase})
 	require.NoError(n, err, "somebody has the lock")
 	require.NoError(n, image.Close())
 }
@@ -180,15 +180,17 @@ func (n *node) leavesNothing(v attach.Volume) {
 // keeps checks how many volumes the processes have descriptors of.
 func (n *node) keeps(volumes ...attach.Volume) {
 	n.Helper()
-	for _, c := range []*child{n.keeper, n.attach} {
-		links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", c.Process.Pid))
-		require.NoError(n, err)
-		open := 0
-		for _, link := range links {
-			if target, err := os.Readlink(link); err == nil && target == "/dev/fuse" {
-				open++
-			}
+	require.Len(n, volumes, n.keeper.devices(), "descriptors that the keeper has")
+	require.Len(n, volumes, n.attach.devices(), "descriptors that the attach process has")
+}
+
+// devices counts the process's descriptors of /dev/fuse.
+func (c *child) devices() (open int) {
+	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", c.Process.Pid))
+	for _, link := range links {
+		if target, err := os.Readlink(link); err == nil && target == "/dev/fuse" {
+			open++
 		}
-		require.Len(n, volumes, open, "descriptors of /dev/fuse")
 	}
+	return open
 }

@@ -124,7 +124,7 @@ func fill(block []byte, at int, seq uint64) {
 // progress waits until writes were acknowledged since.
 func (w *writer) progress() {
 	w.n.Helper()
-	want := w.writes.Load() + 2*depth
+	want := w.writes.Load() + 8*depth
 	require.Eventually(w.n, func() bool { return len(w.failed) > 0 || w.writes.Load() >= want }, 60*time.Second, time.Millisecond)
 	if len(w.failed) > 0 {
 		w.n.Fatal(<-w.failed)
