@@ -29,6 +29,7 @@ import (
 	"github.com/cairn-storage/cairn/csi/registration"
 	"github.com/cairn-storage/cairn/csi/server"
 	"github.com/cairn-storage/cairn/csi/web"
+	"github.com/cairn-storage/cairn/daemon/ceph/rados"
 )
 
 type nodeOptions struct {
@@ -70,19 +71,19 @@ func (o nodeOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	credentials := connections.Secrets{Client: client.CoreV1().Secrets(o.namespace), Name: connections.NodeSecret(o.name)}
 	driver := &node.Server{
-		ID: o.name, KubeletDir: o.kubelet, Method: method, Attacher: o.attacher(method),
-		Host:    host.NewLinux(),
-		Journal: journal.Journal{Dir: filepath.Join(o.state, "node")},
-		Credentials: connections.Secrets{
-			Client: client.CoreV1().Secrets(o.namespace), Name: connections.NodeSecret(o.name)},
+		ID: o.name, KubeletDir: o.kubelet, Method: method, Attacher: o.attacher(method, credentials),
+		Host:        host.NewLinux(),
+		Journal:     journal.Journal{Dir: filepath.Join(o.state, "node")},
+		Credentials: credentials,
 		Keys: &kms.Keys{Source: kms.Kubernetes{
 			ConfigMaps: client.CoreV1().ConfigMaps(o.namespace), Secrets: client.CoreV1().Secrets(o.namespace)}},
 		Labels:     o.labels(client),
 		MaxVolumes: o.volumes,
 	}
 	if method == probe.KRBD {
-		driver.EncryptedAttacher = o.attacher(probe.FUSE)
+		driver.EncryptedAttacher = o.attacher(probe.FUSE, credentials)
 	}
 	if err := driver.Reconcile(ctx); err != nil {
 		// Each volume is looked at again when kubelet asks for it.
@@ -122,9 +123,9 @@ func (o nodeOptions) choose(ctx context.Context) (string, error) {
 	return method, nil
 }
 
-func (o nodeOptions) attacher(method string) attach.Attacher {
+func (o nodeOptions) attacher(method string, credentials connections.Source) attach.Attacher {
 	if method == probe.KRBD {
-		return krbd.Attacher{}
+		return krbd.Attacher{Clusters: connections.New(credentials, rados.Connector{}, connections.Timeouts)}
 	}
 	return remote.NewClient(attachSocket(o.state))
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/cairn-storage/cairn/csi/volumeid"
+	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/tests/verifier"
 )
 
@@ -61,11 +62,11 @@ func (b *bench) volume(size int64, c *csi.VolumeCapability) *volume {
 	return v
 }
 
-// image is the name of the volume's image in its pool.
-func (v *volume) image() string {
+// ref names the volume's image.
+func (v *volume) ref() ceph.ImageRef {
 	id, err := volumeid.Parse(v.id)
 	require.NoError(v, err)
-	return id.Image.Name
+	return id.Image
 }
 
 func (v *volume) stage() error {

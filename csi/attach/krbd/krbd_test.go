@@ -50,8 +50,8 @@ func volume() attach.Volume {
 func TestAddLine(t *testing.T) {
 	for want, change := range map[string]func(*attach.Volume){
 		"10.0.0.1:6789 name=csi-node-a,secret=QUJD,rw fast pvc-1 -":                    func(*attach.Volume) {},
-		"10.0.0.1:6789 name=csi-node-a,secret=QUJD,ro fast pvc-1 -":                              func(v *attach.Volume) { v.ReadOnly = true },
-		"10.0.0.1:6789 name=csi-node-a,secret=QUJD,rw,_pool_ns=a fast pvc-1 -":                   func(v *attach.Volume) { v.Image.Namespace = "a" },
+		"10.0.0.1:6789 name=csi-node-a,secret=QUJD,ro fast pvc-1 -":                    func(v *attach.Volume) { v.ReadOnly = true },
+		"10.0.0.1:6789 name=csi-node-a,secret=QUJD,rw,_pool_ns=a fast pvc-1 -":         func(v *attach.Volume) { v.Image.Namespace = "a" },
 		"10.0.0.1:3300 name=csi-node-a,secret=QUJD,rw,ms_mode=prefer-crc fast pvc-1 -": func(v *attach.Volume) { v.Credentials.MonHost = "v2:10.0.0.1:3300" },
 	} {
 		v := volume()
@@ -61,10 +61,10 @@ func TestAddLine(t *testing.T) {
 		require.Equal(t, want, line)
 	}
 	for name, change := range map[string]func(*attach.Volume){
-		"pool":  func(v *attach.Volume) { v.Pool = "" },
-		"mon":   func(v *attach.Volume) { v.Credentials.MonHost = "" },
-		"user":  func(v *attach.Volume) { v.Credentials.User = "a,key=b" },
-		"key":   func(v *attach.Volume) { v.Credentials.Key = "QUJD\n" },
+		"pool":      func(v *attach.Volume) { v.Pool = "" },
+		"mon":       func(v *attach.Volume) { v.Credentials.MonHost = "" },
+		"user":      func(v *attach.Volume) { v.Credentials.User = "a,key=b" },
+		"key":       func(v *attach.Volume) { v.Credentials.Key = "QUJD\n" },
 		"encrypted": func(v *attach.Volume) { v.Passphrase = "x" },
 		"snapshot":  func(v *attach.Volume) { v.Snapshot = 4 },
 		"pool ":     func(v *attach.Volume) { v.Pool = "a b" },
@@ -122,7 +122,9 @@ func TestFindsWhatIsMapped(t *testing.T) {
 // watched is a cluster whose images have these watchers.
 type watched []string
 
-func (w watched) Do(_ context.Context, _ string, f func(ceph.Block) error) error { return f(watchedBlock{watchers: w}) }
+func (w watched) Do(_ context.Context, _ string, f func(ceph.Block) error) error {
+	return f(watchedBlock{watchers: w})
+}
 
 type watchedBlock struct {
 	ceph.Block
