@@ -14,12 +14,12 @@ func (c *conn) CloneImage(ctx context.Context, parent ceph.SnapshotRef, ref ceph
 	op := "clone " + parent.String() + " to " + ref.String()
 	return c.on(ctx, op, ref, func(to *rados.IOContext) error {
 		return c.inPool(op, parent.PoolID, parent.Namespace, func(from *rados.IOContext) error {
-			return clone(op, from, parent, to, ref.Name, spec)
+			return c.clone(op, from, parent, to, ref.Name, spec)
 		})
 	})
 }
 
-func clone(op string, from *rados.IOContext, parent ceph.SnapshotRef, to *rados.IOContext, name string, spec ceph.ImageSpec) error {
+func (c *conn) clone(op string, from *rados.IOContext, parent ceph.SnapshotRef, to *rados.IOContext, name string, spec ceph.ImageSpec) error {
 	if err := to.SetPoolFullTry(); err != nil {
 		return err
 	}
@@ -43,7 +43,10 @@ func clone(op string, from *rados.IOContext, parent ceph.SnapshotRef, to *rados.
 	if err := options.SetUint64(rbd.ImageOptionCloneFormat, 2); err != nil {
 		return err
 	}
-	if err := rbd.CloneImageByID(from, image, parent.SnapID, to, name, options); err != nil {
+	err = c.anew(to, name, cutOffClone(parent, begin.size), func() error {
+		return rbd.CloneImageByID(from, image, parent.SnapID, to, name, options)
+	})
+	if err != nil {
 		return err
 	}
 	if size > begin.size {

@@ -29,6 +29,9 @@ type conn struct {
 	closed bool
 	// stalePools: the OSD map may lack what this connection did to pools.
 	stalePools atomic.Bool
+	// abandoned is after what time nobody can be at work any more on an image that
+	// was begun.
+	abandoned time.Duration
 }
 
 // Connect opens a connection and checks that the cluster is the one asked for.
@@ -41,7 +44,7 @@ func (Connector) Connect(ctx context.Context, cred ceph.Credentials, options cep
 		return nil, err
 	}
 	op := "connect to " + cred.MonHost
-	connected := &conn{rados: handle}
+	connected := &conn{rados: handle, abandoned: abandonedAfter(options.OSDTimeout)}
 	if err := connected.run(ctx, op, func() error { return wrap(op, handle.Connect()) }); err != nil {
 		return nil, err
 	}

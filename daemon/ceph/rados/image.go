@@ -20,7 +20,8 @@ func (c *conn) CreateImage(ctx context.Context, ref ceph.ImageRef, spec ceph.Ima
 		if spec.Passphrase != "" {
 			return createEncrypted(ioctx, ref.Name, spec)
 		}
-		if err := create(ioctx, ref.Name, spec, spec.Size); err != nil {
+		err := c.anew(ioctx, ref.Name, headless, func() error { return create(ioctx, ref.Name, spec, spec.Size) })
+		if err != nil {
 			return err
 		}
 		id, err := imageID(ioctx, ref.Name)

@@ -299,6 +299,11 @@ type machine struct {
 	real host.Host
 }
 
+func (p machine) Alive(a0 string) (err error) {
+	err = p.life.call("Host.Alive", func() error { err = p.real.Alive(a0); return err })
+	return
+}
+
 func (p machine) Bind(a0 context.Context, a1 string, a2 string, a3 bool) (err error) {
 	err = p.life.call("Host.Bind", func() error { err = p.real.Bind(a0, a1, a2, a3); return err })
 	return
@@ -309,6 +314,11 @@ func (p machine) CanFormat(a0 string) (r0 bool) {
 	return
 }
 
+func (p machine) CheckBlank(a0 string, a1 string) (err error) {
+	err = p.life.call("Host.CheckBlank", func() error { err = p.real.CheckBlank(a0, a1); return err })
+	return
+}
+
 func (p machine) DeviceAt(a0 string) (r0 *host.Number, err error) {
 	err = p.life.call("Host.DeviceAt", func() error { r0, err = p.real.DeviceAt(a0); return err })
 	return
@@ -316,6 +326,11 @@ func (p machine) DeviceAt(a0 string) (r0 *host.Number, err error) {
 
 func (p machine) DeviceSize(a0 string) (r0 int64, err error) {
 	err = p.life.call("Host.DeviceSize", func() error { r0, err = p.real.DeviceSize(a0); return err })
+	return
+}
+
+func (p machine) Fill(a0 context.Context, a1 string, a2 string, a3 string, a4 []string) (err error) {
+	err = p.life.call("Host.Fill", func() error { err = p.real.Fill(a0, a1, a2, a3, a4); return err })
 	return
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -156,33 +155,12 @@ func (o outcome) differs(twin outcome, then way) error {
 		if got == want {
 			return nil
 		}
-		return fmt.Errorf("%s differs from the run without a fault:\n%s", what, difference(got, want))
+		return fmt.Errorf("%s differs from the run without a fault:\n%s", what, state.Difference(got, want))
 	}
 	if err := compare("what is left at the end", o.end, twin.end); err != nil || then == abandon {
 		return err
 	}
 	return errors.Join(compare("the state", o.after, twin.after), compare("the answer", o.answer, twin.answer))
-}
-
-// difference has the lines that only one of two texts has.
-func difference(got, want string) string {
-	count := map[string]int{}
-	for _, line := range strings.Split(got, "\n") {
-		count[line]++
-	}
-	for _, line := range strings.Split(want, "\n") {
-		count[line]--
-	}
-	var out []string
-	for line, n := range count {
-		switch {
-		case n > 0:
-			out = append(out, "  + "+line)
-		case n < 0:
-			out = append(out, "  - "+line)
-		}
-	}
-	return strings.Join(out, "\n")
 }
 
 // Result is what came of all boundaries of a case.

@@ -60,7 +60,7 @@ var cases = map[string]map[string]prepare{
 		},
 		"from a member of a group snapshot": func(e *Env) proto.Message {
 			a, b := e.Data("a"), e.Data("b")
-			return e.willMake(e.create("restored", fromSnapshot(members(e.Group("g", a, b))[0])))
+			return e.willMake(e.create("restored", fromSnapshot(member(e.Group("g", a, b), a))))
 		},
 	},
 	"Controller/DeleteVolume": {
@@ -158,8 +158,9 @@ var cases = map[string]map[string]prepare{
 	"GroupController/DeleteVolumeGroupSnapshot": {
 		"": func(e *Env) proto.Message { return ungroup(e.Group("g", e.Data("a"), e.Data("b"))) },
 		"with a restored member": func(e *Env) proto.Message {
-			g := e.Group("g", e.Data("a"), e.Data("b"))
-			e.Volume("restored", fromSnapshot(members(g)[0]))
+			a, b := e.Data("a"), e.Data("b")
+			g := e.Group("g", a, b)
+			e.Volume("restored", fromSnapshot(member(g, a)))
 			return ungroup(g)
 		},
 	},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -81,17 +80,18 @@ func Try(f func()) (err error) {
 	return nil
 }
 
-// Clean takes down what the case made, the last first, through the driver.
+// Clean takes down what the case made, the last first, through the driver. When
+// it fails it goes on from there when it is called again.
 func (e *Env) Clean() error {
-	for _, undo := range slices.Backward(e.undo) {
+	for len(e.undo) > 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), Patience)
-		err := undo(ctx)
+		err := e.undo[len(e.undo)-1](ctx)
 		cancel()
 		if err != nil {
 			return err
 		}
+		e.undo = e.undo[:len(e.undo)-1]
 	}
-	e.undo = nil
 	return nil
 }
 

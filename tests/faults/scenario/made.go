@@ -77,6 +77,16 @@ func members(group *csi.VolumeGroupSnapshot) (ids []string) {
 	return ids
 }
 
+// member is the snapshot of one volume in a group snapshot.
+func member(group *csi.VolumeGroupSnapshot, volume string) string {
+	for _, s := range group.GetSnapshots() {
+		if s.GetSourceVolumeId() == volume {
+			return s.GetSnapshotId()
+		}
+	}
+	panic(&Failure{"no member of the group snapshot is of volume " + volume})
+}
+
 func ungroup(group *csi.VolumeGroupSnapshot) *csi.DeleteVolumeGroupSnapshotRequest {
 	return &csi.DeleteVolumeGroupSnapshotRequest{GroupSnapshotId: group.GetGroupSnapshotId(), SnapshotIds: members(group)}
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -71,7 +72,7 @@ func image(ctx context.Context, c Reader, ref ceph.ImageRef) ([]string, error) {
 		return nil, err
 	}
 	lines := []string{fmt.Sprintf("image %s size=%d features=%v metadata=%s parent=%s clients=%d data=%s",
-		display(ref.Name), info.Size, info.Features, metadata(info.Metadata), parent, len(info.Watchers), data)}
+		display(ref.Name), info.Size, slices.Sorted(slices.Values(info.Features)), metadata(info.Metadata), parent, len(info.Watchers), data)}
 	snapshots, err := c.ListSnapshots(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -90,10 +91,13 @@ func image(ctx context.Context, c Reader, ref ceph.ImageRef) ([]string, error) {
 	return lines, nil
 }
 
+// numbered are the IDs of snapshots, which have numbers of Ceph's in them.
+var numbered = regexp.MustCompile(`\b[0-9][a-z]\.[0-9a-f]{32}\.\S*`)
+
 func metadata(m map[string]string) string {
 	var pairs []string
 	for _, key := range slices.Sorted(maps.Keys(m)) {
-		pairs = append(pairs, key+"="+m[key])
+		pairs = append(pairs, key+"="+numbered.ReplaceAllString(m[key], "(ID)"))
 	}
 	return "[" + strings.Join(pairs, " ") + "]"
 }
