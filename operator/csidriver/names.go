@@ -1,5 +1,5 @@
 // Package csidriver runs Cairn's own CSI driver: its controller, its node
-// plugin, and the process on each node that holds attached volumes.
+// plugin, and the two processes on each node that attached volumes go through.
 package csidriver
 
 import "fmt"
@@ -18,6 +18,7 @@ const (
 	ControllerName = "cairn-csi-controller"
 	NodeName       = "cairn-csi-node"
 	AttachName     = "cairn-csi-attach"
+	KeeperName     = "cairn-csi-keeper"
 )
 
 // ControllerSecret is the Secret that the controller reads for a cluster.

@@ -65,7 +65,7 @@ func (r *Reconciler) desired(secrets []corev1.Secret) []client.Object {
 		csiDriver(),
 		r.role(ControllerName, controller), r.roleBinding(ControllerName),
 		r.role(NodeName, nodes), r.roleBinding(NodeName),
-		r.attach(), r.node(), r.controller(),
+		r.keeper(), r.attach(), r.node(), r.controller(),
 	}
 }
 

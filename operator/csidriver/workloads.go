@@ -64,7 +64,7 @@ func (r *Reconciler) controller() *appsv1.Deployment {
 }
 
 // node is the plugin that the kubelet calls. It may restart at any time: what
-// it attached is held by attach.
+// it attached is served by attach.
 func (r *Reconciler) node() *appsv1.DaemonSet {
 	pod := r.privileged(NodeName, "node")
 	probed(&pod.Containers[0], 9811)
@@ -73,16 +73,34 @@ func (r *Reconciler) node() *appsv1.DaemonSet {
 	return r.daemonSet(NodeName, pod, appsv1.RollingUpdateDaemonSetStrategyType)
 }
 
-// attach holds the attached volumes of the userspace path. It is replaced only
-// when its pod is deleted by hand, or with its node.
+// attach is the data path of the volumes that are attached in user space. While it
+// is replaced their I/O waits; the next one goes on with what the keeper holds.
 func (r *Reconciler) attach() *appsv1.DaemonSet {
 	pod := r.privileged(AttachName, "attach")
-	// Ready, but never killed by a probe: it holds volumes that are in use.
+	// One that hangs is ended by its successor, which has to see it.
+	pod.HostPID = true
+	// Ready, but never killed by a probe: before Linux 6.9 that would end its volumes.
 	pod.Containers[0].ReadinessProbe = probe("/readyz", 9812)
-	// A pod that is deleted serves on until its last volume has been detached.
-	pod.TerminationGracePeriodSeconds = ptr.To[int64](3600)
+	// It writes back what is cached before it hands over.
+	pod.TerminationGracePeriodSeconds = ptr.To[int64](300)
 	hostPath(&pod, "state", stateDir, corev1.HostPathDirectoryOrCreate, corev1.MountPropagationNone)
-	return r.daemonSet(AttachName, pod, appsv1.OnDeleteDaemonSetStrategyType)
+	return r.daemonSet(AttachName, pod, appsv1.RollingUpdateDaemonSetStrategyType)
+}
+
+// keeper holds the descriptors of attached volumes while attach restarts. It is
+// replaced only when its pod is deleted by hand, or with its node: not while
+// attach is being replaced. It reaches no device and no network, and has no rights.
+func (r *Reconciler) keeper() *appsv1.DaemonSet {
+	pod := r.pod(AttachName, "keeper")
+	pod.HostNetwork = true // it starts before the node's pod network works
+	pod.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
+	pod.PriorityClassName = "system-node-critical"
+	pod.Containers[0].SecurityContext = &corev1.SecurityContext{
+		AllowPrivilegeEscalation: ptr.To(false), ReadOnlyRootFilesystem: ptr.To(true),
+		Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}, SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+	}
+	hostPath(&pod, "keeper", stateDir+"/keeper", corev1.HostPathDirectoryOrCreate, corev1.MountPropagationNone)
+	return r.daemonSet(KeeperName, pod, appsv1.OnDeleteDaemonSetStrategyType)
 }
 
 func (r *Reconciler) privileged(name, command string) corev1.PodSpec {

@@ -210,11 +210,10 @@ func (a *Attacher) resume(ctx context.Context, t *attached, fenced fenced) {
 
 // reopen opens a volume's image and answers the kernel again.
 func (a *Attacher) reopen(ctx context.Context, t *attached, s secrets) error {
-	addrs, err := a.open(ctx, t, s)
+	err := a.open(ctx, t, s)
 	if err != nil {
 		return err
 	}
-	t.device.ClientAddrs = addrs
 	t.kept.Drained = false
 	if err = a.hand(ctx, t); err == nil {
 		err = t.serve(ctx, true, t.kept.Resends)

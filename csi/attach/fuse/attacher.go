@@ -134,8 +134,7 @@ func (a *Attacher) build(ctx context.Context, t *attached, v attach.Volume) erro
 	t.volume = v
 	t.volume.Credentials, t.volume.Passphrase = ceph.Credentials{}, ""
 	t.kept = kept{BootID: durable.BootID(), Volume: t.volume, File: fileName()}
-	addrs, err := a.open(ctx, t, secrets{v.Credentials, v.Passphrase})
-	if err != nil {
+	if err := a.open(ctx, t, secrets{v.Credentials, v.Passphrase}); err != nil {
 		return err
 	}
 	if err := a.bind(ctx, t, v); err != nil {
@@ -143,17 +142,16 @@ func (a *Attacher) build(ctx context.Context, t *attached, v attach.Volume) erro
 		t.image = nil
 		return err
 	}
-	t.device.ClientAddrs = addrs
 	return nil
 }
 
-// open opens a volume's image, and returns this process's own addresses.
-func (a *Attacher) open(ctx context.Context, t *attached, s secrets) (string, error) {
+// open opens a volume's image.
+func (a *Attacher) open(ctx context.Context, t *attached, s secrets) error {
 	v := t.volume
 	which := connection{s.Credentials, !v.Exclusive && !v.ReadOnly}
 	conn, err := a.connect(ctx, which)
 	if err != nil {
-		return "", err
+		return err
 	}
 	step.Enter(ctx, "open "+v.Image.String())
 	image, err := conn.OpenImage(ctx, v.Image, ceph.OpenOptions{
@@ -165,10 +163,10 @@ func (a *Attacher) open(ctx context.Context, t *attached, s secrets) (string, er
 		image, err = a.own(ctx, conn, t, image, err)
 	}
 	if err != nil {
-		return "", err
+		return err
 	}
-	t.image = image
-	return conn.ClientAddrs(), nil
+	t.image, t.device.ClientAddrs = image, conn.ClientAddrs()
+	return nil
 }
 
 // bind serves an image, hands what serves it to the keeper, and binds its file to
@@ -182,7 +180,7 @@ func (a *Attacher) bind(ctx context.Context, t *attached, v attach.Volume) (err 
 	if err == nil {
 		t.kept.Resends = t.session.Resends()
 		if err = a.hand(ctx, t); err == nil {
-			err = a.bindLoop(ctx, t, file)
+			err = a.bindLoop(ctx, t, v, file)
 		}
 		// The device, if there is one, has the file open now.
 		err = errors.Join(err, file.Close())
@@ -207,9 +205,10 @@ func (t *attached) serve(ctx context.Context, resume, resend bool) error {
 	return err
 }
 
-func (a *Attacher) bindLoop(ctx context.Context, t *attached, file *os.File) error {
+func (a *Attacher) bindLoop(ctx context.Context, t *attached, v attach.Volume, file *os.File) error {
 	step.Enter(ctx, "bind a loop device to "+t.volume.Image.String())
-	if err := a.save(t.volume.ID, state{BootID: t.kept.BootID, File: t.kept.File}); err != nil {
+	if err := a.save(t.volume.ID, state{
+		BootID: t.kept.BootID, File: t.kept.File, FSID: v.Credentials.FSID, Addrs: t.device.ClientAddrs}); err != nil {
 		return err
 	}
 	bound, err := loop.Bind(ctx, file, t.volume.ReadOnly)
@@ -226,7 +225,7 @@ func (a *Attacher) bindLoop(ctx context.Context, t *attached, file *os.File) err
 func (t *attached) found(bound loop.Device) error {
 	size, err := loop.Size(bound.Path)
 	t.device = attach.Device{VolumeID: t.volume.ID, Path: bound.Path, Major: bound.Major, Minor: bound.Minor,
-		Size: size, ReadOnly: t.volume.ReadOnly}
+		Size: size, ReadOnly: t.volume.ReadOnly, ClientAddrs: t.device.ClientAddrs}
 	return err
 }
 

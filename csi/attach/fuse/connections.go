@@ -3,6 +3,7 @@ package fuse
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +21,20 @@ type connections struct {
 	mu    sync.Mutex
 	open  map[connection]*connected
 	stale []*connected // fenced: their images are open still
+	// left are the addresses of dead processes that are not fenced yet, by cluster.
+	left map[string][]string
+}
+
+// leave notes a dead process's addresses: its locks hold until it is fenced.
+func (c *connections) leave(fsid, addrs string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left == nil {
+		c.left = map[string][]string{}
+	}
+	if !slices.Contains(c.left[fsid], addrs) {
+		c.left[fsid] = append(c.left[fsid], addrs)
+	}
 }
 
 // connection tells one from another.
@@ -66,6 +81,12 @@ func (a *Attacher) connect(ctx context.Context, want connection) (ceph.Conn, err
 	if err != nil {
 		return nil, err
 	}
+	for _, addrs := range a.conns.left[want.credentials.FSID] {
+		if err := conn.Blocklist(ctx, addrs, fenceFor); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+	}
+	delete(a.conns.left, want.credentials.FSID)
 	made := &connected{conn, clientPrefix + uuid.NewString()}
 	if err := a.keepClient(ctx, made, want.credentials); err != nil {
 		return nil, errors.Join(err, conn.Close())

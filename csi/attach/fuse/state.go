@@ -58,6 +58,9 @@ func (a *Attacher) drop(ctx context.Context, t *attached) error {
 type state struct {
 	BootID string `json:"bootID"`
 	File   string `json:"file"`
+	// FSID of the cluster, and what this process is known by there.
+	FSID  string `json:"fsid"`
+	Addrs string `json:"addrs"`
 }
 
 const stateFile = "state.json"
@@ -84,7 +87,7 @@ func (a *Attacher) Clean() error {
 	mine := a.dirs()
 	for _, entry := range entries {
 		if entry.IsDir() && !mine[entry.Name()] {
-			errs = append(errs, cleanOne(filepath.Join(a.Dir, entry.Name())))
+			errs = append(errs, a.cleanOne(filepath.Join(a.Dir, entry.Name())))
 		}
 	}
 	return errors.Join(errs...)
@@ -101,7 +104,7 @@ func (a *Attacher) dirs() map[string]bool {
 	return dirs
 }
 
-func cleanOne(dir string) error {
+func (a *Attacher) cleanOne(dir string) error {
 	raw, err := os.ReadFile(filepath.Join(dir, stateFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -114,6 +117,7 @@ func cleanOne(dir string) error {
 		if err := abandon(s.File); err != nil {
 			return err
 		}
+		a.conns.leave(s.FSID, s.Addrs)
 	}
 	return removeDir(dir)
 }

@@ -93,6 +93,10 @@ func TestBothKilled(t *testing.T) {
 	require.NoError(t, disk.Close())
 	n.startKeeper()
 	n.startAttach()
+	require.NoError(t, n.client.Detach(n.ctx, v.ID))
+	n.keeps()
+	_, err = n.client.Attach(n.ctx, v)
+	require.NoError(t, err, "the dead owner is fenced, which ends its lock")
 	n.detach(v)
 }
 
