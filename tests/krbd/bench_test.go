@@ -94,7 +94,7 @@ func root(t *testing.T, kind string) string {
 
 func startMachine(ctx context.Context, t *testing.T, options vm.Options, tap *os.File) (*vm.Machine, error) {
 	options.Agent, options.Dir = filepath.Join(options.Share, "guest"), t.TempDir()
-	options.Tap, options.Guest, options.MiB = tap, guest, 768
+	options.Tap, options.Guest, options.MiB = tap, guest, 1024
 	machine, err := vm.Start(ctx, options)
 	if err != nil {
 		return nil, err

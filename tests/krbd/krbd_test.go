@@ -11,6 +11,7 @@ func TestKRBD(t *testing.T) {
 	b := newBench(t)
 	t.Logf("kernel %s", b.run("uname", "-r"))
 	b.credentials("aes")
+	b.userspace()
 	b.start()
 	require.Contains(t, b.log(), `method="krbd"`, "the kernel's client is what this node takes by itself")
 	for _, test := range []struct {

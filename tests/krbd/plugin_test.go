@@ -28,6 +28,15 @@ type plugin struct {
 	pid string
 }
 
+// userspace starts what a node has beside the plugin, for encrypted volumes.
+func (b *bench) userspace() {
+	b.Helper()
+	b.run("modprobe", "-a", "fuse", "loop")
+	for _, part := range []string{"keeper", "attach"} {
+		b.run("sh", "-c", "/share/cairn-csi "+part+" --state-dir "+state+" </dev/null >/var/log/"+part+".log 2>&1 &")
+	}
+}
+
 // start starts the plugin and waits until its socket answers.
 func (b *bench) start() {
 	b.Helper()

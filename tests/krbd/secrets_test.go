@@ -28,8 +28,12 @@ type secrets struct{ client client.Client }
 // newSecrets starts the API server and writes the guest's kubeconfig.
 func newSecrets(t *testing.T, dir string) secrets {
 	config, c := controlplane.Start(t)
-	err := c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
-	require.NoError(t, client.IgnoreAlreadyExists(err))
+	for _, object := range []client.Object{
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}},
+		&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName}},
+	} {
+		require.NoError(t, c.Create(t.Context(), object))
+	}
 	require.NoError(t, clientcmd.WriteToFile(kubeconfig(t, config), filepath.Join(dir, "kubeconfig")))
 	return secrets{client: c}
 }

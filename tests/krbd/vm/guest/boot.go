@@ -79,7 +79,9 @@ func mountRoot() error {
 		{"devtmpfs", "/dev", "devtmpfs", ""},
 		{"tmpfs", "/run", "tmpfs", ""},
 		{"tmpfs", "/tmp", "tmpfs", ""},
+		// QEMU serves no sockets.
 		{"tmpfs", "/var/lib/kubelet", "tmpfs", ""},
+		{"tmpfs", "/var/lib/cairn", "tmpfs", ""},
 	} {
 		if err := os.MkdirAll(root+m.path, 0o755); err != nil {
 			return err
