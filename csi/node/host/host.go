@@ -90,9 +90,14 @@ func NewLinux() *Linux {
 // An ext4 of any size may grow beyond 16 TiB.
 var formatOptions = map[string][]string{
 	"ext4":  {"-O", "64bit", "-E", "nodiscard,assume_storage_prezeroed=1"},
-	"xfs":   {"-K"},
+	"xfs":   {"-K", "-c", "options=" + xfsFeatures},
 	"btrfs": {"-K"},
 }
+
+// xfsFeatures, a file of xfsprogs, lists those that Linux 5.15 knows: a kernel
+// refuses an xfs with features that are younger than itself, and the node image's
+// xfsprogs is younger than most nodes' kernels.
+const xfsFeatures = "/usr/share/xfsprogs/mkfs/lts_5.15.conf"
 
 // mountOptions that each filesystem always gets. An xfs of a snapshot or a clone
 // has the UUID of its origin, which may be mounted beside it.
