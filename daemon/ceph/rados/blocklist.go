@@ -19,5 +19,5 @@ func (c *conn) Blocklist(ctx context.Context, addrs string, expire time.Duration
 		}
 	}
 	const op = "wait for the blocklist"
-	return c.run(ctx, op, func() error { return wrap(op, c.rados.WaitForLatestOSDMap()) })
+	return c.run(ctx, op, func() error { return wrap(op, c.newestMap()) })
 }

@@ -63,15 +63,24 @@ func (d *differ) iterate(image *rbd.Image, header *header) error {
 		return err
 	}
 	skip := headerSize(header.metadata)
-	begin := min(d.offset+skip, header.size)
+	// From the middle of an object librbd tells less well what is a hole: begin
+	// with the whole object.
+	begin := min(d.offset+skip, header.size) / header.object * header.object
 	return image.DiffIterateByID(rbd.DiffIterateByIDConfig{
 		FromSnapID: from, Offset: uint64(begin), Length: uint64(header.size - begin), IncludeParent: rbd.IncludeParent,
 		Callback: func(offset, length uint64, exists int, _ any) int {
-			return d.report.do(func() error {
-				return d.f(ceph.Extent{Offset: int64(offset) - skip, Length: int64(length), Zero: exists == 0})
-			})
+			return d.report.do(func() error { return d.add(int64(offset)-skip, int64(length), exists == 0) })
 		},
 	})
+}
+
+// add passes on what of an extent is at the offset asked for or after it.
+func (d *differ) add(offset, length int64, zero bool) error {
+	begin, end := max(offset, d.offset), offset+length
+	if begin >= end {
+		return nil
+	}
+	return d.f(ceph.Extent{Offset: begin, Length: end - begin, Zero: zero})
 }
 
 // visible fails for a snapshot that is gone or in the trash.

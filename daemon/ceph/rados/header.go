@@ -47,6 +47,7 @@ func internal(key string) bool {
 // header is what is read of an image in one operation.
 type header struct {
 	size     int64 // raw bytes, of the image or a snapshot
+	object   int64 // bytes of an object
 	metadata map[string]string
 }
 
@@ -72,7 +73,7 @@ func readHeader(ioctx *rados.IOContext, id string, snap uint64) (*header, error)
 		return nil, err
 	}
 	metadata, err := decodeMetadata(text)
-	return &header{size: int64(binary.LittleEndian.Uint64(raw[1:])), metadata: metadata}, err
+	return &header{size: int64(binary.LittleEndian.Uint64(raw[1:])), object: 1 << (raw[0] & 63), metadata: metadata}, err
 }
 
 // changeMetadata sets and removes keys in one operation.
@@ -150,22 +151,39 @@ func lookUp(ioctx *rados.IOContext, directory, key string) (string, error) {
 }
 
 // listNames reads up to limit names of images in order, after one.
-func listNames(ioctx *rados.IOContext, after string, limit int) ([]string, error) {
-	var names []string
-	for len(names) < limit {
-		before := len(names)
-		err := ioctx.ListOmapValues(directoryObject, nameKey+after, nameKey, int64(limit-before), func(key string, _ []byte) {
-			names = append(names, strings.TrimPrefix(key, nameKey))
-		})
+func listNames(ioctx *rados.IOContext, after string, limit int) (names []string, err error) {
+	for more := true; more && len(names) < limit; {
+		var page []string
+		page, more, err = pageOfNames(ioctx, after, limit-len(names))
 		if errors.Is(err, rados.ErrNotFound) {
 			return nil, nil // the pool never held an image
 		}
-		if err != nil || len(names) == before {
-			return names, err
+		if err != nil {
+			return nil, err
 		}
-		after = names[len(names)-1]
+		if names = append(names, page...); len(page) == 0 {
+			break
+		}
+		after = page[len(page)-1]
 	}
 	return names, nil
+}
+
+// pageOfNames reads as many names as the OSD gives at once, and whether there are more.
+func pageOfNames(ioctx *rados.IOContext, after string, limit int) (names []string, more bool, err error) {
+	op := rados.CreateReadOp()
+	defer op.Release()
+	step := op.GetOmapValues(nameKey+after, nameKey, uint64(limit))
+	if err := op.Operate(ioctx, directoryObject, rados.OperationNoFlag); err != nil {
+		return nil, false, err
+	}
+	for {
+		pair, err := step.Next()
+		if err != nil || pair == nil {
+			return names, step.More(), err
+		}
+		names = append(names, strings.TrimPrefix(pair.Key, nameKey))
+	}
 }
 
 // encodeMetadata encodes a map of string to bufferlist as Ceph does.

@@ -3,6 +3,7 @@ package rados
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/ceph/go-ceph/rados"
 
@@ -16,18 +17,35 @@ import (
 func (c *conn) PoolID(ctx context.Context, name string) (int64, error) {
 	op := "look up pool " + name
 	return call(ctx, c, op, func() (int64, error) {
-		if !c.stalePools.Swap(false) {
-			if id, err := c.rados.GetPoolByName(name); err == nil {
-				return id, nil
-			}
+		known, err := c.knows(name)
+		if err == nil && !known {
+			err = c.newestMap()
 		}
-		if err := c.rados.WaitForLatestOSDMap(); err != nil {
+		if err != nil {
 			c.stalePools.Store(true)
 			return 0, wrap(op, err)
 		}
 		id, err := c.rados.GetPoolByName(name)
 		return id, wrap(op, err)
 	})
+}
+
+// knows says whether this client's OSD map has a pool and is not known to be old.
+func (c *conn) knows(pool string) (bool, error) {
+	if c.stalePools.Swap(false) {
+		return false, nil
+	}
+	pools, err := c.rados.ListPools()
+	return slices.Contains(pools, pool), err
+}
+
+// newestMap brings the OSD map up to date. That alone would wait for the mons
+// without end: a command to them, which ends by its timeout, comes first.
+func (c *conn) newestMap() error {
+	if _, _, err := c.rados.MonCommand([]byte(`{"prefix":"osd stat","format":"json"}`)); err != nil {
+		return err
+	}
+	return c.rados.WaitForLatestOSDMap()
 }
 
 // inPool opens the pool and namespace of an image for one operation.
@@ -43,7 +61,7 @@ func (c *conn) inPool(op string, poolID int64, namespace string, f func(*rados.I
 func (c *conn) openPool(op string, poolID int64, namespace string) (*rados.IOContext, error) {
 	pool, err := c.rados.GetPoolByID(poolID)
 	if errors.Is(err, rados.ErrNotFound) {
-		if err := c.rados.WaitForLatestOSDMap(); err != nil {
+		if err := c.newestMap(); err != nil {
 			return nil, wrap(op, err)
 		}
 		pool, err = c.rados.GetPoolByID(poolID)

@@ -175,5 +175,9 @@ func removeSnapshot(op string, image *rbd.Image, id uint64) error {
 	case rbd.SnapNamespaceTypeGroup:
 		return ceph.Errorf(ceph.Invalid, op, "it belongs to a group snapshot")
 	}
-	return rbd.ErrNotFound // in the trash
+	// In the trash: for the sake of clones, or by a removal that was cut off.
+	if err := image.RemoveSnapByID(id); err != nil && ceph.KindOf(wrap(op, err)) != ceph.Busy {
+		return err
+	}
+	return rbd.ErrNotFound
 }
