@@ -51,6 +51,7 @@ func New(source Source, connector ceph.Connector, options ceph.ConnectOptions) *
 // Do runs f with the connection to a cluster. When the connection turns out
 // broken it is dropped, so that the next call connects anew.
 func (m *Manager) Do(ctx context.Context, fsid string, f func(ceph.Block) error) error {
+	step.Cluster(ctx, fsid)
 	conn, err := m.get(ctx, fsid)
 	if err != nil {
 		return err

@@ -88,6 +88,9 @@ func logSlow(after time.Duration) grpc.UnaryServerInterceptor {
 			klog.FromContext(ctx).Info("Call is slow", "running", after, "step", name, "inStep", in)
 		})
 		defer timer.Stop()
-		return handle(step.With(ctx, tracker), req)
+		ctx = step.With(ctx, tracker)
+		noteCluster(ctx, req)
+		resp, err := handle(ctx, req)
+		return resp, unanswered(tracker, err)
 	}
 }

@@ -57,7 +57,7 @@ func (c *calls) join(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 		return handle(ctx, req)
 	}
 	message, _ := req.(proto.Message)
-	mine := &call{method: path.Base(info.FullMethod), req: message, started: time.Now(), tracker: &step.Tracker{}, done: make(chan struct{})}
+	mine := &call{method: path.Base(info.FullMethod), req: message, started: time.Now(), tracker: tracked(ctx), done: make(chan struct{})}
 	for {
 		other := c.claim(key, mine)
 		if other == nil {
@@ -109,7 +109,7 @@ func (c *call) wait(ctx context.Context, method string) error {
 	expire := make(<-chan time.Time)
 	if deadline, ok := ctx.Deadline(); ok {
 		left := time.Until(deadline)
-		timer := time.NewTimer(left - min(left/10, time.Second))
+		timer := time.NewTimer(left - margin(left))
 		defer timer.Stop()
 		expire = timer.C
 	}

@@ -40,6 +40,7 @@ func New(options Options) *grpc.Server {
 		measure(seconds),
 		logCalls,
 		mapErrors,
+		endEarly,
 		recoverPanics,
 		newCalls().join,
 		logSlow(options.Slow),

@@ -28,10 +28,11 @@ func streams(seconds *prometheus.HistogramVec, slow time.Duration) grpc.StreamSe
 			logger.Info("Call is slow", "running", slow, "step", name, "inStep", in)
 		})
 		defer timer.Stop()
-		ctx := step.With(klog.NewContext(stream.Context(), logger), tracker)
+		ctx, cancel := early(step.With(klog.NewContext(stream.Context(), logger), tracker))
+		defer cancel()
 		err := recoverStream(srv, trackedStream{stream, ctx}, handle)
 		if err != nil {
-			err = status.Error(Code(err), err.Error())
+			err = status.Error(Code(err), unanswered(tracker, err).Error())
 			logger.Info("Call failed", "took", time.Since(start).Round(time.Millisecond), "code", status.Code(err), "reason", status.Convert(err).Message())
 		}
 		seconds.WithLabelValues(method, status.Code(err).String()).Observe(time.Since(start).Seconds())

@@ -4,6 +4,7 @@ package step
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 )
@@ -11,9 +12,10 @@ import (
 // Tracker holds the step that a call is in. Its methods may be called at once
 // and on nil.
 type Tracker struct {
-	mu    sync.Mutex
-	name  string
-	since time.Time
+	mu      sync.Mutex
+	name    string
+	since   time.Time
+	cluster string
 }
 
 type key struct{}
@@ -29,6 +31,15 @@ func Enter(ctx context.Context, name string) {
 	t.Enter(name)
 }
 
+// Cluster notes which cluster the context's call works with.
+func Cluster(ctx context.Context, fsid string) {
+	if t, _ := ctx.Value(key{}).(*Tracker); t != nil {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.cluster = fsid
+	}
+}
+
 // Enter notes that a step begins.
 func (t *Tracker) Enter(name string) {
 	if t == nil {
@@ -39,12 +50,16 @@ func (t *Tracker) Enter(name string) {
 	t.name, t.since = name, time.Now()
 }
 
-// Now returns the step and for how long the call has been in it.
+// Now returns the step, with the cluster, and for how long the call has been in it.
 func (t *Tracker) Now() (name string, in time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.name == "" {
 		return "start", 0
 	}
-	return t.name, time.Since(t.since).Round(time.Millisecond)
+	name = t.name
+	if t.cluster != "" && !strings.Contains(name, t.cluster) {
+		name += " (cluster " + t.cluster + ")"
+	}
+	return name, time.Since(t.since).Round(time.Millisecond)
 }
