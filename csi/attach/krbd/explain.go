@@ -29,6 +29,8 @@ func explainMap(v attach.Volume, err error) error {
 	case keyType(v.Credentials.Key) == aes256k && keyRefused(err):
 		return fault.Errorf(fault.Refused, "%s: this node's kernel does not know CephX keys of type aes256k (Linux 7.0 does): "+
 			"give client.%s a key of type aes, or attach by --attach-method=fuse: %w", op, v.Credentials.User, err)
+	case errors.Is(err, unix.EROFS):
+		return ceph.Errorf(ceph.Busy, op, "another client has the image open, and keeps its exclusive lock: %w", err)
 	case errors.Is(err, unix.ENXIO):
 		return fault.Errorf(fault.Refused, "%s: this node's kernel does not know all of the image's features: %w", op, err)
 	}

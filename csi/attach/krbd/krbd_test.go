@@ -161,6 +161,7 @@ func TestExplains(t *testing.T) {
 	}{
 		"key":      {explainMap(fresh, unix.EINVAL), "aes256k", fault.Refused},
 		"other":    {explainMap(old, unix.EINVAL), "invalid", ""},
+		"locked":   {explainMap(old, unix.EROFS), "another client", ""},
 		"features": {explainMap(old, unix.ENXIO), "features", fault.Refused},
 		"busy":     {explainUnmap("/dev/rbd0", unix.EBUSY), "/dev/rbd0", fault.Refused},
 	} {
