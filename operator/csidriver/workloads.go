@@ -98,6 +98,8 @@ func (r *Reconciler) keeper() *appsv1.DaemonSet {
 	pod.Containers[0].SecurityContext = &corev1.SecurityContext{
 		AllowPrivilegeEscalation: ptr.To(false), ReadOnlyRootFilesystem: ptr.To(true),
 		Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}, SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		// SELinux: its socket is on the node, and what it holds is a privileged pod's.
+		SELinuxOptions: &corev1.SELinuxOptions{Type: "spc_t"},
 	}
 	hostPath(&pod, "keeper", stateDir+"/keeper", corev1.HostPathDirectoryOrCreate, corev1.MountPropagationNone)
 	return r.daemonSet(KeeperName, pod, appsv1.OnDeleteDaemonSetStrategyType)

@@ -31,6 +31,13 @@ func TestLifeOfADevice(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, other)
 
+	found, err := Find(backing)
+	require.NoError(t, err)
+	require.Equal(t, &device, found)
+	found, err = Find("other")
+	require.NoError(t, err)
+	require.Nil(t, found)
+
 	require.NoError(t, file.Truncate(3<<20))
 	require.NoError(t, Refresh(device.Path))
 	size, err := Size(device.Path)
