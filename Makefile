@@ -8,7 +8,7 @@ TOOLS := $(CACHE)/bin/tools-$(shell cat tests/tools/go.sum 2>/dev/null | sha256s
 LINT_CACHE := $(CACHE)/golangci/$(shell echo $(CURDIR) | sha256sum | cut -c1-12)
 LAB := bin/lab
 # What runs where Ceph's libraries are, and what runs beside the lab.
-UNIT := $(shell go list ./... 2>/dev/null | grep -v -e /tests/e2e -e /tests/bench -e /tests/sanity/ceph)
+UNIT := $(shell go list ./... 2>/dev/null | grep -v -e /tests/e2e -e /tests/bench -e /tests/sanity/ceph -e '/tests/krbd$$')
 
 .PHONY: help
 help: ## list the targets
@@ -33,6 +33,11 @@ unit: tools ## unit, contract and sanity tests, in the build root beside a real 
 sanity: ## csi-sanity through the driver's sockets, on a real Ceph with real mounts
 	@log=$$(mktemp); images/in-root go test -v -trimpath -count=1 -timeout 15m ./tests/sanity/ceph >$$log 2>&1 || { cat $$log; exit 1; }; \
 	grep -E '^(csi-sanity|  not run|ok| *---)' $$log; rm -f $$log
+
+.PHONY: krbd
+krbd: ## the node plugin on Debian's stock kernel, emulated, with the kernel's own client against a real Ceph
+	@images/root vm >/dev/null && images/root ceph >/dev/null
+	@images/in-root go test -trimpath -count=1 -timeout 10m ./tests/krbd
 
 .PHONY: e2e
 e2e: tools images $(LAB) ## end-to-end tests on the lab
@@ -71,6 +76,7 @@ images: ## Cairn's programs and images
 install: ## what the machine needs: packages, the build root, the lab's Kubernetes
 	@go run ./tests/lab/cmd/lab install-deps
 	@images/root build >/dev/null
+	@images/root vm >/dev/null
 
 .PHONY: tools
 tools: $(TOOLS)/done
