@@ -15,7 +15,7 @@ import (
 	"github.com/cairn-storage/cairn/tests/faults/state"
 )
 
-// State is what is in the pool and on the node, without the case's name.
+// State is what is in the pool and on the node, without the case's name if one is given.
 func (d *Driver) State(ctx context.Context, name string) (string, error) {
 	lines, err := state.Cluster(ctx, d.Cluster, Pool)
 	if err != nil {
@@ -27,7 +27,11 @@ func (d *Driver) State(ctx context.Context, name string) (string, error) {
 	}
 	lines = append(lines, node...)
 	slices.Sort(lines)
-	return strings.ReplaceAll(strings.Join(lines, "\n"), name, "case"), nil
+	text := strings.Join(lines, "\n")
+	if name != "" {
+		text = strings.ReplaceAll(text, name, "case")
+	}
+	return text, nil
 }
 
 // node has the mounts, loop devices and records of the node.
