@@ -138,7 +138,7 @@ func oddDiscard(v *volume, r *random) error {
 }
 
 func discardObjects(v *volume, r *random) error {
-	length := (1 + r.Int64N(4)) * object
+	length := (1 + r.Int64N(2)) * object
 	return v.free(r.place(v.size, length, object), length)
 }
 

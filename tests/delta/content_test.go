@@ -32,10 +32,15 @@ func (s sectors) set(from, to int64, in bool) {
 
 // holds reports whether any sector of a range of bytes is in the set.
 func (s sectors) holds(begin, end int64) bool {
-	for n := begin / sector; n*sector < end; n++ {
+	for n, last := begin/sector, (end+sector-1)/sector; n < last; {
+		if s[n/64]>>(n%64) == 0 {
+			n = (n/64 + 1) * 64
+			continue
+		}
 		if s.has(n) {
 			return true
 		}
+		n++
 	}
 	return false
 }
@@ -45,7 +50,7 @@ func (s sectors) holds(begin, end int64) bool {
 type content struct {
 	data []byte // as long as the image may ever grow
 	size int64  // of the image
-	// written sectors may take room; touched ones were written or freed since the
+	// written sectors may take room in their objects; touched ones were written or freed since the
 	// last snapshot; before is what blocks held then, by their number.
 	written, touched sectors
 	before           map[int64][]byte
@@ -67,6 +72,16 @@ func newContent(t *testing.T, size, most int64) *content {
 // begin notes that a snapshot was made.
 func (c *content) begin() { c.touched, c.before = newSectors(int64(len(c.data))), map[int64][]byte{} }
 
+// past is what was there at the last snapshot.
+func (c *content) past(t *testing.T) *content {
+	past := newContent(t, c.size, int64(len(c.data)))
+	copy(past.data, c.data)
+	for n, old := range c.before {
+		copy(past.data[n*block:], old)
+	}
+	return past
+}
+
 // touch notes that a range is about to change.
 func (c *content) touch(offset, length int64) {
 	for n := offset / block; n*block < offset+length; n++ {
@@ -85,14 +100,17 @@ func (c *content) write(p []byte, offset int64) {
 }
 
 // zero clears a range. An object that is freed whole takes no room, save in a
-// clone: there it hides the parent's.
+// clone, where it hides the parent's; one whose end is freed is cut, or grown, to
+// where that begins.
 func (c *content) zero(offset, length int64) {
 	if length <= 0 {
 		return
 	}
 	c.touch(offset, length)
-	clear(c.data[offset : offset+length])
-	for n := (offset + object - 1) / object; (n+1)*object <= offset+length && !c.clone; n++ {
+	end := offset + length
+	clear(c.data[offset:end])
+	c.written.set(offset/sector, (end+sector-1)/sector, true)
+	for n := (offset + object - 1) / object; (n+1)*object <= end && !c.clone; n++ {
 		c.written.set(n*object/sector, (n+1)*object/sector, false)
 	}
 }
@@ -107,15 +125,12 @@ func zeroed(offset, length, unit int64) (int64, int64) {
 // snapshot, and is in none of the extents; -1 for none. It counts those that differ.
 func (c *content) missed(in sorted) (offset, changed int64) {
 	for n, old := range c.before {
-		now := c.data[n*block : (n+1)*block]
-		if bytes.Equal(old, now) {
-			continue
-		}
+		now, whole := c.data[n*block:(n+1)*block], in.coversAll(n*block, (n+1)*block)
 		for i := range old {
 			if old[i] == now[i] {
 				continue
 			}
-			if changed++; !in.covers(n*block + int64(i)) {
+			if changed++; !whole && !in.covers(n*block+int64(i)) {
 				return n*block + int64(i), changed
 			}
 		}
@@ -158,7 +173,7 @@ func (c *content) hole(begin, end int64, set sectors) error {
 func (c *content) nonZero(in sorted) int64 {
 	for at := int64(0); at < c.size; at += block {
 		part := c.data[at : at+block]
-		if allZero(part) {
+		if in.coversAll(at, at+block) || allZero(part) {
 			continue
 		}
 		for i, b := range part {

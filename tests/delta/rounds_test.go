@@ -18,7 +18,7 @@ type plan struct {
 func TestCeph(t *testing.T) {
 	b := onCeph(t)
 	t.Run("rounds", func(t *testing.T) {
-		b.rounds(t, plan{rounds: 100, readEvery: 10, growEvery: 33, jump: 25, size: 1 << 30})
+		b.rounds(t, plan{rounds: 100, readEvery: 10, growEvery: 33, jump: 50, size: 1 << 30})
 	})
 	t.Run("chain", b.chain)
 	t.Run("refusals", b.refusals)
@@ -54,7 +54,7 @@ func (b *bed) rounds(t *testing.T, p plan) {
 	last := v.snapshot(t)
 	v.requireAllocated(t, last, 0)
 	daily := newBackup(t, v, last)
-	weekly := daily.copy(t)
+	weekly := newBackup(t, v, last)
 	old := last
 	v.begin()
 	var n counts
@@ -76,7 +76,6 @@ func (b *bed) rounds(t *testing.T, p plan) {
 		}
 		if round%p.jump == 0 {
 			weekly.add(t, v, next, v.delta(t, old, next, 0, 0))
-			weekly.requireIs(t, v, next)
 			old = next
 		}
 		if t.Failed() {
@@ -86,6 +85,7 @@ func (b *bed) rounds(t *testing.T, p plan) {
 		v.begin()
 	}
 	daily.requireIs(t, v, last)
+	weekly.requireIs(t, v, old)
 	fmt.Printf("delta: %s, %d rounds, %d changes of a volume of %d MiB: %d bytes differed, 0 of them missed by %d extents of %d MiB (%d MiB of holes below them); both snapshots read back in %d rounds; rebuilt from deltas: same checksum; %.0f s (seed %d)\n",
 		b.name, p.rounds, n.changes, v.size/mib, n.changed, n.extents, n.delta/mib, n.holes/mib, p.rounds/p.readEvery, time.Since(start).Seconds(), r.seed)
 }
@@ -100,6 +100,10 @@ func (v *volume) requireDelta(t *testing.T, r *random, base, target snapshot, n 
 	missed, changed := v.missed(list)
 	require.Negative(t, missed, "this byte differs, and is not in the delta")
 	holes, err := v.excess(list, v.touched, v.exact)
+	if err != nil {
+		var a, b, c, d int64
+		fmt.Sscanf(err.Error(), "of extent [%d, %d): bytes %d to %d", &a, &b, &c, &d)
+		v.debugObject(c, list)
 	require.NoError(t, err)
 	n.extents, n.changed, n.delta, n.holes = n.extents+len(list), n.changed+changed, n.delta+list.bytes(), n.holes+holes
 
@@ -118,6 +122,10 @@ func (v *volume) requireAllocated(t *testing.T, s snapshot, offset int64) sorted
 	list := v.allocated(t, s, 0, 0)
 	require.Negative(t, v.nonZero(list), "this byte is not zero, and not allocated")
 	_, err := v.excess(list, v.written, v.exact)
+	if err != nil {
+		var a, b, c, d int64
+		fmt.Sscanf(err.Error(), "of extent [%d, %d): bytes %d to %d", &a, &b, &c, &d)
+		v.debugObject(c, list)
 	require.NoError(t, err)
 	require.Equal(t, list.from(offset), v.allocated(t, s, offset, 3), "from %d on", offset)
 	return list

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"sort"
+	"sync/atomic"
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 )
 
 // extent is a range of bytes.
@@ -19,9 +21,11 @@ func (e extent) String() string { return fmt.Sprintf("[%d, %d)", e.begin, e.end)
 // sorted are extents in order, none touching the next.
 type sorted []extent
 
-func (s sorted) covers(offset int64) bool {
-	n := sort.Search(len(s), func(i int) bool { return s[i].end > offset })
-	return n < len(s) && s[n].begin <= offset
+func (s sorted) covers(offset int64) bool { return s.coversAll(offset, offset+1) }
+
+func (s sorted) coversAll(begin, end int64) bool {
+	n := sort.Search(len(s), func(i int) bool { return s[i].end > begin })
+	return n < len(s) && s[n].begin <= begin && end <= s[n].end
 }
 
 func (s sorted) bytes() (sum int64) {
@@ -39,6 +43,40 @@ func (s sorted) from(offset int64) (rest sorted) {
 		}
 	}
 	return rest
+}
+
+// parts cuts extents into pieces of an object at most.
+func (s sorted) parts() (parts sorted) {
+	for _, e := range s {
+		for at := e.begin; at < e.end; {
+			end := min((at/object+1)*object, e.end)
+			parts = append(parts, extent{at, end})
+			at = end
+		}
+	}
+	return parts
+}
+
+// atOnce runs f for extents of an object at most, a few at once, each with a
+// buffer that is long enough.
+func atOnce(list sorted, f func(e extent, buffer []byte) error) error {
+	var group errgroup.Group
+	var next atomic.Int64
+	for range 4 {
+		group.Go(func() error {
+			buffer := make([]byte, object)
+			for {
+				n := int(next.Add(1) - 1)
+				if n >= len(list) {
+					return nil
+				}
+				if err := f(list[n], buffer); err != nil {
+					return fmt.Errorf("extent %v: %w", list[n], err)
+				}
+			}
+		})
+	}
+	return group.Wait()
 }
 
 // message is an answer of either call.

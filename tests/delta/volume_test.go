@@ -1,15 +1,11 @@
 package delta
 
 import (
-	"bytes"
-	"fmt"
-	"sync/atomic"
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/cairn-storage/cairn/csi/volumeid"
 	"github.com/cairn-storage/cairn/daemon/ceph"
@@ -22,6 +18,7 @@ type volume struct {
 	id    string
 	ref   ceph.ImageRef
 	image ceph.Image
+	log   []logged
 }
 
 // snapshot is one of the driver's.
@@ -88,51 +85,4 @@ func (v *volume) at(t *testing.T, s snapshot) ceph.Image {
 	opened, err := v.conn.OpenImage(t.Context(), v.ref, ceph.OpenOptions{ReadOnly: true, Snapshot: s.snap})
 	require.NoError(t, err)
 	return opened
-}
-
-// requireHolds reads a snapshot whole and compares it, byte by byte, with what
-// the volume holds, and with what blocks held before.
-func (v *volume) requireHolds(t *testing.T, s snapshot, before map[int64][]byte) {
-	opened := v.at(t, s)
-	var differs atomic.Int64
-	differs.Store(-1)
-	err := v.chunks(s.size, func(offset int64, got []byte) error {
-		if _, err := opened.ReadAt(got, offset); err != nil {
-			return err
-		}
-		for i := int64(0); i < int64(len(got)); i += block {
-			want, ok := before[(offset+i)/block]
-			if !ok {
-				want = v.data[offset+i : offset+i+block]
-			}
-			if !bytes.Equal(want, got[i:i+block]) {
-				differs.Store(offset + i)
-			}
-		}
-		return nil
-	})
-	require.NoError(t, err)
-	require.NoError(t, opened.Close())
-	require.Negative(t, differs.Load(), "this block of the snapshot is not what was written")
-}
-
-// chunks runs f for the parts of an image, some at once.
-func (v *volume) chunks(size int64, f func(offset int64, buffer []byte) error) error {
-	var group errgroup.Group
-	var next atomic.Int64
-	for range 4 {
-		group.Go(func() error {
-			buffer := make([]byte, object)
-			for {
-				offset := next.Add(object) - object
-				if offset >= size {
-					return nil
-				}
-				if err := f(offset, buffer[:min(object, size-offset)]); err != nil {
-					return fmt.Errorf("at %d: %w", offset, err)
-				}
-			}
-		})
-	}
-	return group.Wait()
 }
