@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -16,8 +17,6 @@ import (
 	"github.com/kubernetes-csi/csi-lib-utils/rpc"
 	snapshots "github.com/kubernetes-csi/external-snapshotter/client/v8/clientset/versioned"
 	"google.golang.org/grpc"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/util/workqueue"
@@ -104,24 +103,13 @@ func (c *Controllers) Run(ctx context.Context) error {
 	return lead(ctx, lease{o.Client, o.Namespace, leaseName, o.Identity}, func(ctx context.Context) {
 		c.factory.Start(ctx.Done())
 		c.factory.WaitForCacheSync(ctx.Done())
+		debug.FreeOSMemory() // what the first lists were decoded from
 		var wg sync.WaitGroup
 		for _, run := range c.runnables {
 			wg.Go(func() { run(ctx, &wg) })
 		}
 		wg.Wait()
 	})
-}
-
-// trim drops what nobody here reads from cached objects.
-func trim(obj any) (any, error) {
-	if node, ok := obj.(*corev1.Node); ok {
-		node.Status = corev1.NodeStatus{}
-		node.Annotations = nil
-	}
-	if o, ok := obj.(metav1.Object); ok {
-		o.SetManagedFields(nil)
-	}
-	return obj, nil
 }
 
 func backoff() workqueue.TypedRateLimiter[string] {
