@@ -68,7 +68,9 @@ func testDiscard(b *bench) {
 	b.run("dd", "if=/dev/urandom", "of="+v.target+"/file", "bs=1M", "count=32", "conv=fsync", "status=none")
 	full := v.used()
 	require.Greater(b, full, int64(32*mib))
+	// What was removed is free when the journal says so.
 	b.run("rm", v.target+"/file")
+	b.run("sync")
 	b.run("fstrim", v.target)
 	require.Less(b, v.used(), full-30*mib)
 	v.end()
@@ -90,7 +92,7 @@ func testBusy(b *bench) {
 	require.Equal(b, codes.FailedPrecondition, status.Code(err), "%v", err)
 	require.ErrorContains(b, err, "/dev/rbd0")
 	b.Log(err)
-	b.run("kill", holder)
+	b.end(holder, "KILL")
 	v.end()
 }
 

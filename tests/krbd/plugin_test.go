@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -40,24 +39,33 @@ func (b *bench) userspace() {
 // start starts the plugin and waits until its socket answers.
 func (b *bench) start() {
 	b.Helper()
-	pid, err := b.machine.Run(b.Context(), "sh", "-c", "mkdir -p "+kubelet+"; /share/cairn-csi node --node "+nodeName+
-		" --kubeconfig /share/kubeconfig --kubelet-dir "+kubelet+" --state-dir "+state+" </dev/null >>"+log+" 2>&1 & echo $!")
-	require.NoError(b, err)
-	b.plugin.pid = strings.TrimSpace(pid)
+	b.startBy("krbd")
+}
+
+// startBy starts the plugin with an attach method; empty lets it choose.
+func (b *bench) startBy(method string) {
+	b.Helper()
+	b.plugin.pid = b.run("sh", "-c", "mkdir -p "+kubelet+"; /share/cairn-csi node --node "+nodeName+" --attach-method '"+method+
+		"' --kubeconfig /share/kubeconfig --kubelet-dir "+kubelet+" --state-dir "+state+" </dev/null >>"+log+" 2>&1 & echo $!")
 	if b.plugin.NodeClient == nil {
 		b.plugin.NodeClient = csi.NewNodeClient(b.dial())
 	}
 	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
 	defer cancel()
-	_, err = b.plugin.NodeGetInfo(ctx, &csi.NodeGetInfoRequest{}, grpc.WaitForReady(true))
+	_, err := b.plugin.NodeGetInfo(ctx, &csi.NodeGetInfoRequest{}, grpc.WaitForReady(true))
 	require.NoError(b, err, b.log())
 }
 
 // kill ends the plugin with a signal and waits until it is gone.
 func (b *bench) kill(signal string) {
 	b.Helper()
-	_, err := b.machine.Run(b.Context(), "sh", "-c", "kill -"+signal+" "+b.plugin.pid+"; while kill -0 "+b.plugin.pid+" 2>/dev/null; do sleep 0.05; done")
-	require.NoError(b, err)
+	b.end(b.plugin.pid, signal)
+}
+
+// end ends a process of the guest.
+func (b *bench) end(pid, signal string) {
+	b.Helper()
+	b.run("sh", "-c", "kill -"+signal+" "+pid+"; while kill -0 "+pid+" 2>/dev/null; do sleep 0.05; done")
 }
 
 // dial connects to the plugin's socket, and again when the plugin is.

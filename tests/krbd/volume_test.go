@@ -169,7 +169,7 @@ func (v *volume) verify(path string, meanwhile func()) {
 	}
 	done := make(chan answer, 1)
 	go func() {
-		out, err := v.machine.Run(v.Context(), "/share/verifier", "-path", path, "-size", "8388608", "-depth", "4", "-duration", "4s")
+		out, err := v.machine.Run(v.Context(), "/share/verifier", "-path", path, "-size", "8388608", "-depth", "4", "-duration", "3s")
 		done <- answer{out, err}
 	}()
 	meanwhile()

@@ -4,9 +4,12 @@ package probe
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 )
 
 // The ways to attach, the best first.
@@ -26,9 +29,9 @@ type Method struct {
 // Methods looks below root ("/" but in tests).
 func Methods(root string) []Method {
 	return []Method{
-		usable(KRBD, root, map[string]string{
+		kernel(root, usable(KRBD, root, map[string]string{
 			"sys/bus/rbd/add_single_major": "the kernel has no rbd: neither built in nor loaded as a module",
-		}),
+		})),
 		usable(FUSE, root, map[string]string{
 			"dev/fuse":         "there is no /dev/fuse: the kernel's fuse module is not loaded",
 			"dev/loop-control": "there is no /dev/loop-control: the kernel's loop module is not loaded",
@@ -60,4 +63,21 @@ func why(err error, missing string) string {
 		return missing
 	}
 	return err.Error()
+}
+
+// keys is the first major version of Linux that knows CephX keys of type aes256k,
+// the type that Cairn's nodes get.
+const keys = 7
+
+// kernel checks that the kernel's own client can use the node's key.
+func kernel(root string, m Method) Method {
+	raw, err := os.ReadFile(filepath.Join(root, "proc/sys/kernel/osrelease"))
+	release := strings.TrimSpace(string(raw))
+	text, _, _ := strings.Cut(release, ".")
+	major, notNumber := strconv.Atoi(text)
+	if !m.Usable || err != nil || notNumber != nil || major >= keys {
+		return m
+	}
+	return Method{Name: m.Name, Reason: fmt.Sprintf("Linux %s does not know CephX keys of type aes256k (Linux %d.0 does): "+
+		"with a key of type aes, choose it by --attach-method", release, keys)}
 }

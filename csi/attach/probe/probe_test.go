@@ -34,3 +34,23 @@ func TestMethods(t *testing.T) {
 		})
 	}
 }
+
+// A kernel that does not know the type of the nodes' keys is not chosen.
+func TestKernelKnowsTheKeys(t *testing.T) {
+	for release, usable := range map[string]bool{
+		"6.1.0-50-amd64": false, "5.14.0-427.el9.x86_64": false, "6.18.44": false,
+		"7.0.0": true, "7.1.2-1-amd64": true, "10.0": true, "": true, "odd": true,
+	} {
+		root := t.TempDir()
+		for path, text := range map[string]string{"sys/bus/rbd/add_single_major": "", "proc/sys/kernel/osrelease": release + "\n"} {
+			require.NoError(t, os.MkdirAll(filepath.Join(root, filepath.Dir(path)), 0o755))
+			require.NoError(t, os.WriteFile(filepath.Join(root, path), []byte(text), 0o644))
+		}
+		m := Methods(root)[0]
+		require.Equal(t, usable, m.Usable, release)
+		if !usable {
+			require.Contains(t, m.Reason, "aes256k")
+			require.Contains(t, m.Reason, release)
+		}
+	}
+}
