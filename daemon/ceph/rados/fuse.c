@@ -657,13 +657,15 @@ static void handle(struct cairn_fuse *v, const struct fuse_in_header *in, bool l
 static void idle(struct cairn_fuse *v)
 {
 	struct pollfd fds[] = { { v->device, POLLIN, 0 }, { v->stop, POLLIN, 0 } };
-	bool filled = atomic_load(&v->log->head) != atomic_load(&v->log->tail);
-	if (poll(fds, 2, filled || v->populated > v->punched ? IDLE_MS : -1) != 0)
-		return;
-	if (filled)
-		flush_log(v);
-	else
-		give_back(v);
+	for (;;) {
+		bool filled = atomic_load(&v->log->head) != atomic_load(&v->log->tail);
+		if (poll(fds, 2, filled || v->populated > v->punched ? IDLE_MS : -1) != 0)
+			return;
+		if (filled)
+			flush_log(v);
+		else
+			give_back(v);
+	}
 }
 
 static void *serve(void *arg)
