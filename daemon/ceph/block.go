@@ -27,8 +27,8 @@ type ImageSpec struct {
 	Features []string
 	// Metadata is written with the image; a repeat of a create compares it.
 	Metadata map[string]string
-	// Passphrase formats the image with LUKS2 (AES-256-XTS) by librbd's own
-	// encryption; empty makes a plain image. A clone takes its parent's format.
+	// Passphrase formats the image with LUKS2 (AES-256-XTS) for librbd's own
+	// encryption; it must be random, for a guess is cheap. Empty makes a plain image. A clone takes its parent's format.
 	Passphrase Passphrase
 }
 

@@ -8,11 +8,8 @@ import (
 	"github.com/ceph/go-ceph/rbd"
 
 	"github.com/cairn-storage/cairn/daemon/ceph"
+	"github.com/cairn-storage/cairn/daemon/ceph/luks"
 )
-
-// spareHeader is room for the header while an image is formatted; it is cut to
-// what the header takes.
-const spareHeader = 32 << 20
 
 // headerSize returns the bytes that encryption takes at an image's beginning.
 func headerSize(metadata map[string]string) int64 {
@@ -23,7 +20,7 @@ func headerSize(metadata map[string]string) int64 {
 // createEncrypted makes an encrypted image. Its metadata says that it is not
 // formatted until it is: a create that was cut short is taken up again.
 func createEncrypted(ioctx *rados.IOContext, name string, spec ceph.ImageSpec) error {
-	exists := create(ioctx, name, spec, spec.Size+spareHeader)
+	exists := create(ioctx, name, spec, spec.Size+luks.DataOffset)
 	if exists != nil && !errors.Is(exists, rbd.ErrExist) {
 		return exists
 	}
@@ -43,12 +40,11 @@ func createEncrypted(ioctx *rados.IOContext, name string, spec ceph.ImageSpec) e
 	if err := changeMetadata(ioctx, id, own(id, map[string]string{encryptionKey: unformatted}), nil); err != nil {
 		return err
 	}
-	header, err := format(ioctx, name, spec)
-	if err != nil {
+	if err := format(ioctx, id, name, spec); err != nil {
 		return err
 	}
 	metadata := own(id, spec.Metadata)
-	metadata[encryptionKey] = strconv.FormatInt(header, 10)
+	metadata[encryptionKey] = strconv.FormatInt(luks.DataOffset, 10)
 	return changeMetadata(ioctx, id, metadata, nil)
 }
 
@@ -75,33 +71,30 @@ func unfinished(ioctx *rados.IOContext, id string) (bool, error) {
 }
 
 // format writes the LUKS2 header, makes the image spec.Size long beside it, and
-// returns the header's size.
-func format(ioctx *rados.IOContext, name string, spec ceph.ImageSpec) (int64, error) {
+// returns the header's size: what the image is longer than asked for.
+func format(ioctx *rados.IOContext, id, name string, spec ceph.ImageSpec) (int64, error) {
+	if err := resize(ioctx, name, spec.Size+spareHeader); err != nil {
+		return 0, err
+	}
 	image, err := rbd.OpenImage(ioctx, name, rbd.NoSnapshot)
 	if err != nil {
 		return 0, err
 	}
-	header, err := formatImage(image, spec)
-	return header, errors.Join(err, image.Close())
-}
-
-func formatImage(image *rbd.Image, spec ceph.ImageSpec) (int64, error) {
-	raw, err := image.GetSize()
-	if err != nil {
-		return 0, err
-	}
-	passphrase := []byte(spec.Passphrase)
-	if err := image.EncryptionFormat(rbd.EncryptionOptionsLUKS2{Alg: rbd.EncryptionAlgorithmAES256, Passphrase: passphrase}); err != nil {
-		return 0, err
-	}
-	usable, err := image.GetSize()
-	if err != nil {
-		return 0, err
-	}
-	if usable != uint64(spec.Size) {
+	err = image.EncryptionFormat(rbd.EncryptionOptionsLUKS2{Alg: rbd.EncryptionAlgorithmAES256, Passphrase: []byte(spec.Passphrase)})
+	if err == nil {
 		err = image.Resize(uint64(spec.Size))
 	}
-	return int64(raw - usable), err
+	if err := errors.Join(err, image.Close()); err != nil {
+		return 0, err
+	}
+	now, err := readHeader(ioctx, id, noSnapshot)
+	if err != nil {
+		return 0, err
+	}
+	if now.size <= spec.Size {
+		return 0, ceph.Errorf(ceph.Unexpected, "format", "%d bytes have no room for the header", now.size)
+	}
+	return now.size - spec.Size, nil
 }
 
 // unlock loads an image's encryption, or finds that it has none as its caller
