@@ -7,8 +7,9 @@ TOOLS := $(CACHE)/bin/tools-$(shell cat tests/tools/go.sum 2>/dev/null | sha256s
 # The linter's cache holds findings with absolute paths: a checkout at another path must not get them.
 LINT_CACHE := $(CACHE)/golangci/$(shell echo $(CURDIR) | sha256sum | cut -c1-12)
 LAB := bin/lab
+FUZZTIME ?= 30s
 # What runs where Ceph's libraries are, and what runs beside the lab.
-UNIT := $(shell go list ./... 2>/dev/null | grep -v -e /tests/e2e -e /tests/bench -e /tests/sanity/ceph -e '/tests/krbd$$')
+UNIT := $(shell go list ./... 2>/dev/null | grep -v -e /tests/e2e -e /tests/bench -e /tests/sanity/ceph -e /tests/delta -e '/tests/krbd$$')
 
 .PHONY: help
 help: ## list the targets
@@ -23,7 +24,7 @@ demo-down: $(LAB) ## end the demo and remove all that it made
 	@$(LAB) down
 
 .PHONY: test
-test: install lint generated unit sanity faults e2e ## all tests: what a change must pass
+test: install lint generated unit sanity delta faults e2e ## all tests: what a change must pass
 
 .PHONY: unit
 unit: tools ## unit, contract and sanity tests, in the build root beside a real Ceph
@@ -33,6 +34,18 @@ unit: tools ## unit, contract and sanity tests, in the build root beside a real 
 sanity: ## csi-sanity through the driver's sockets, on a real Ceph with real mounts
 	@log=$$(mktemp); images/in-root go test -v -trimpath -count=1 -timeout 15m ./tests/sanity/ceph >$$log 2>&1 || { cat $$log; exit 1; }; \
 	grep -E '^(csi-sanity|  not run|ok| *---)' $$log; rm -f $$log
+
+.PHONY: delta
+delta: ## changed blocks against what was written, byte by byte, on a real Ceph
+	@log=$$(mktemp); images/in-root go test -v -trimpath -count=1 -timeout 10m ./tests/delta >$$log 2>&1 || { cat $$log; exit 1; }; \
+	grep -E '^(delta:|ok)' $$log; rm -f $$log
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (30s) each; what fails is kept in testdata
+	@images/in-root bash -c 'grep -rl --include=*_test.go "^func Fuzz" api cmd csi daemon operator tests | while read -r file; do \
+	for name in $$(sed -n "s/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p" "$$file"); do echo "$${file%/*} $$name"; \
+	go test -run "^$$" -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "./$${file%/*}" </dev/null >$(CURDIR)/bin/fuzz.log 2>&1 || { cat $(CURDIR)/bin/fuzz.log; exit 1; }; \
+	tail -3 $(CURDIR)/bin/fuzz.log | grep -h execs; done; done'
 
 .PHONY: krbd
 krbd: ## the node plugin on Debian's stock kernel, emulated, with the kernel's own client against a real Ceph

@@ -100,10 +100,6 @@ func (v *volume) requireDelta(t *testing.T, r *random, base, target snapshot, n 
 	missed, changed := v.missed(list)
 	require.Negative(t, missed, "this byte differs, and is not in the delta")
 	holes, err := v.excess(list, v.touched, v.exact)
-	if err != nil {
-		var a, b, c, d int64
-		fmt.Sscanf(err.Error(), "of extent [%d, %d): bytes %d to %d", &a, &b, &c, &d)
-		v.debugObject(c, list)
 	require.NoError(t, err)
 	n.extents, n.changed, n.delta, n.holes = n.extents+len(list), n.changed+changed, n.delta+list.bytes(), n.holes+holes
 
@@ -122,10 +118,6 @@ func (v *volume) requireAllocated(t *testing.T, s snapshot, offset int64) sorted
 	list := v.allocated(t, s, 0, 0)
 	require.Negative(t, v.nonZero(list), "this byte is not zero, and not allocated")
 	_, err := v.excess(list, v.written, v.exact)
-	if err != nil {
-		var a, b, c, d int64
-		fmt.Sscanf(err.Error(), "of extent [%d, %d): bytes %d to %d", &a, &b, &c, &d)
-		v.debugObject(c, list)
 	require.NoError(t, err)
 	require.Equal(t, list.from(offset), v.allocated(t, s, offset, 3), "from %d on", offset)
 	return list

@@ -18,7 +18,6 @@ type volume struct {
 	id    string
 	ref   ceph.ImageRef
 	image ceph.Image
-	log   []logged
 }
 
 // snapshot is one of the driver's.

@@ -175,6 +175,17 @@ func requireDiff(t *testing.T, base, target []byte, extents []ceph.Extent) {
 	}
 }
 
+// from returns what of extents is at an offset or after it.
+func from(offset int64, list []ceph.Extent) (rest []ceph.Extent) {
+	for _, e := range list {
+		if end := e.Offset + e.Length; end > offset {
+			begin := max(e.Offset, offset)
+			rest = append(rest, ceph.Extent{Offset: begin, Length: end - begin, Zero: e.Zero})
+		}
+	}
+	return rest
+}
+
 func (s *suite) diffs(t *testing.T) {
 	const size = 32 * mib
 	w := s.write(t, size)
@@ -229,6 +240,10 @@ func (s *suite) diffsOfClones(t *testing.T) {
 	second := s.snapshot(t, ref, "second")
 	requireDiff(t, before, after, s.diffOf(t, &first.Ref, second.Ref, 0))
 	requireDiff(t, make([]byte, size), after, s.diffOf(t, nil, second.Ref, 0))
+	for at := int64(mib); at < size; at += 3 * mib {
+		require.Equal(t, from(at, s.diffOf(t, &first.Ref, second.Ref, 0)), s.diffOf(t, &first.Ref, second.Ref, at), "from %d on", at)
+		require.Equal(t, from(at, s.diffOf(t, nil, second.Ref, 0)), s.diffOf(t, nil, second.Ref, at), "from %d on", at)
+	}
 	require.NoError(t, s.conn.FlattenImage(s.ctx, ref, nil))
 	third := s.snapshot(t, ref, "third")
 	requireDiff(t, before, after, s.diffOf(t, &first.Ref, third.Ref, 0))
