@@ -30,7 +30,7 @@ const snapshotLease = "cairn-snapshot-controller"
 func (s SnapshotController) Run(ctx context.Context) error {
 	_ = snapshotscheme.AddToScheme(scheme.Scheme) // for the events; it cannot fail
 	return lead(ctx, lease{s.Client, s.Namespace, snapshotLease, s.Identity}, func(ctx context.Context) {
-		Follow(ctx, s.Client.Discovery(), s.work)
+		followSnapshots(ctx, s.Client.Discovery(), s.work)
 	})
 }
 

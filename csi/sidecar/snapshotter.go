@@ -34,15 +34,19 @@ func (c *Controllers) addSnapshotter() {
 	}
 	_ = snapshotscheme.AddToScheme(scheme.Scheme) // for the events; it cannot fail
 	c.runnables = append(c.runnables, func(ctx context.Context, _ *sync.WaitGroup) {
-		Follow(ctx, c.options.Client.Discovery(), c.runSnapshotter)
+		followSnapshots(ctx, c.options.Client.Discovery(), c.runSnapshotter)
 	})
 }
 
-// Follow runs f with what the cluster knows of snapshot objects, while it knows
-// any, and anew when that changes.
-func Follow(ctx context.Context, known discovery.DiscoveryInterface, f func(ctx context.Context, groups bool)) {
+// followSnapshots runs f with what the cluster knows of snapshot objects, while it
+// knows any, and anew when that changes.
+func followSnapshots(ctx context.Context, known discovery.DiscoveryInterface, f func(ctx context.Context, groups bool)) {
 	ticker := time.NewTicker(rediscover)
 	defer ticker.Stop()
+	follow(ctx, known, ticker.C, f)
+}
+
+func follow(ctx context.Context, known discovery.DiscoveryInterface, look <-chan time.Time, f func(ctx context.Context, groups bool)) {
 	running, stop := snapshotAPI{}, func() {}
 	defer func() { stop() }()
 	for {
@@ -58,7 +62,7 @@ func Follow(ctx context.Context, known discovery.DiscoveryInterface, f func(ctx 
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-look:
 		}
 	}
 }
