@@ -70,31 +70,25 @@ func unfinished(ioctx *rados.IOContext, id string) (bool, error) {
 	return empty, errors.Join(err, image.Close())
 }
 
-// format writes the LUKS2 header, makes the image spec.Size long beside it, and
-// returns the header's size: what the image is longer than asked for.
-func format(ioctx *rados.IOContext, id, name string, spec ceph.ImageSpec) (int64, error) {
-	if err := resize(ioctx, name, spec.Size+spareHeader); err != nil {
-		return 0, err
-	}
-	image, err := rbd.OpenImage(ioctx, name, rbd.NoSnapshot)
+// format makes an image as long as its data and its header are, and writes the
+// header.
+func format(ioctx *rados.IOContext, id, name string, spec ceph.ImageSpec) error {
+	header, err := luks.Header([]byte(spec.Passphrase))
 	if err != nil {
-		return 0, err
+		return ceph.Errorf(ceph.Unexpected, "format image "+name, "%w", err)
 	}
-	err = image.EncryptionFormat(rbd.EncryptionOptionsLUKS2{Alg: rbd.EncryptionAlgorithmAES256, Passphrase: []byte(spec.Passphrase)})
+	image, err := rbd.OpenImageById(ioctx, id, rbd.NoSnapshot)
+	if err != nil {
+		return err
+	}
+	size, err := image.GetSize()
+	if want := uint64(spec.Size + luks.DataOffset); err == nil && size != want {
+		err = image.Resize(want)
+	}
 	if err == nil {
-		err = image.Resize(uint64(spec.Size))
+		_, err = image.WriteAt(header, 0)
 	}
-	if err := errors.Join(err, image.Close()); err != nil {
-		return 0, err
-	}
-	now, err := readHeader(ioctx, id, noSnapshot)
-	if err != nil {
-		return 0, err
-	}
-	if now.size <= spec.Size {
-		return 0, ceph.Errorf(ceph.Unexpected, "format", "%d bytes have no room for the header", now.size)
-	}
-	return now.size - spec.Size, nil
+	return errors.Join(err, image.Close())
 }
 
 // unlock loads an image's encryption, or finds that it has none as its caller
