@@ -54,6 +54,8 @@ func endEarly(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle g
 	select {
 	case a := <-answers:
 		return a.resp, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err() // nobody listens any more
 	case <-timer.C:
 	}
 	name, in := tracker.Now()

@@ -26,6 +26,9 @@ func TestAllIsProxied(t *testing.T) {
 		reflect.TypeFor[controller.Nodes]():   nodes{},
 		reflect.TypeFor[controller.Volumes](): volumes{},
 		reflect.TypeFor[places.Source]():      everywhere{},
+		reflect.TypeFor[controller.Keys]():    keys{},
+		reflect.TypeFor[node.Keys]():          opener{},
+		reflect.TypeFor[node.Labels]():        labels(nil),
 	}
 	// Clusters run calls over connections, which a proxied connector makes.
 	proxied[reflect.TypeFor[controller.Clusters]()] = (*connections.Manager)(nil)

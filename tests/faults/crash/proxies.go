@@ -7,6 +7,8 @@ import (
 	"github.com/cairn-storage/cairn/csi/attach"
 	"github.com/cairn-storage/cairn/csi/connections"
 	"github.com/cairn-storage/cairn/csi/controller"
+	"github.com/cairn-storage/cairn/csi/kms"
+	"github.com/cairn-storage/cairn/csi/node"
 	"github.com/cairn-storage/cairn/csi/node/host"
 	"github.com/cairn-storage/cairn/csi/places"
 	"github.com/cairn-storage/cairn/daemon/ceph"
@@ -294,6 +296,21 @@ func (p image) WriteZeroes(a0 int64, a1 int64) (err error) {
 	return
 }
 
+type keys struct {
+	life *life
+	real controller.Keys
+}
+
+func (p keys) Copy(a0 context.Context, a1 string, a2 string, a3 kms.Use) (r0 ceph.Passphrase, r1 string, err error) {
+	err = p.life.call("Keys.Copy", func() error { r0, r1, err = p.real.Copy(a0, a1, a2, a3); return err })
+	return
+}
+
+func (p keys) New(a0 context.Context, a1 string, a2 kms.Use) (r0 ceph.Passphrase, r1 string, err error) {
+	err = p.life.call("Keys.New", func() error { r0, r1, err = p.real.New(a0, a1, a2); return err })
+	return
+}
+
 type machine struct {
 	life *life
 	real host.Host
@@ -366,6 +383,16 @@ type nodes struct {
 
 func (p nodes) Known(a0 context.Context, a1 string) (r0 bool, err error) {
 	err = p.life.call("Nodes.Known", func() error { r0, err = p.real.Known(a0, a1); return err })
+	return
+}
+
+type opener struct {
+	life *life
+	real node.Keys
+}
+
+func (p opener) Open(a0 context.Context, a1 string, a2 string, a3 map[string]string) (r0 ceph.Passphrase, err error) {
+	err = p.life.call("Keys.Open", func() error { r0, err = p.real.Open(a0, a1, a2, a3); return err })
 	return
 }
 

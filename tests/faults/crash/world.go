@@ -23,6 +23,7 @@ import (
 	"github.com/cairn-storage/cairn/csi/controller"
 	"github.com/cairn-storage/cairn/csi/durable"
 	"github.com/cairn-storage/cairn/csi/identity"
+	"github.com/cairn-storage/cairn/csi/kms"
 	"github.com/cairn-storage/cairn/csi/node"
 	"github.com/cairn-storage/cairn/csi/node/host"
 	fakehost "github.com/cairn-storage/cairn/csi/node/host/fake"
@@ -185,7 +186,7 @@ func (w *world) startController(ctx context.Context, l *life, s *grpc.Server) er
 	everywhere := everywhere{l, places.Static{{FSID: fsid}}}
 	work := upkeep.New(clusters, everywhere, upkeep.Defaults, nil)
 	driver := &controller.Server{Clusters: clusters, Nodes: nodes{l, oneNode{}}, Places: everywhere,
-		Volumes: volumes{l, noVolumes{}}, Upkeep: work}
+		Volumes: volumes{l, noVolumes{}}, Upkeep: work, Keys: keys{l, &kms.Keys{}}}
 	csi.RegisterControllerServer(s, driver)
 	csi.RegisterGroupControllerServer(s, driver)
 	csi.RegisterSnapshotMetadataServer(s, driver)
@@ -200,7 +201,8 @@ func (w *world) startNode(ctx context.Context, l *life, s *grpc.Server) error {
 	}
 	n := &node.Server{ID: nodeID, KubeletDir: w.kubelet(), Method: "fake",
 		Attacher: w.mutant.attacher(attacher{l, w.attacher}), Host: w.mutant.host(machine{l, w.host}),
-		Journal: journal.Journal{Dir: w.mutant.journal(state)}, Credentials: source{l, w.secrets}}
+		Journal: journal.Journal{Dir: w.mutant.journal(state)}, Credentials: source{l, w.secrets},
+		EncryptedAttacher: attacher{l, w.attacher}, Keys: opener{l, &kms.Keys{}}, Labels: labels(l)}
 	csi.RegisterIdentityServer(s, &identity.Server{Version: "test"})
 	csi.RegisterNodeServer(s, n)
 	if err := n.Reconcile(ctx); err != nil && w.plan.fault == Kill {
@@ -234,6 +236,12 @@ func watchDisks() {
 			}
 		}
 		return nil
+	}
+}
+
+func labels(l *life) node.Labels {
+	return func(context.Context) (map[string]string, error) {
+		return nil, l.call("Labels", func() error { return nil })
 	}
 }
 

@@ -63,15 +63,20 @@ func TestKilledAnywhere(t *testing.T) {
 			if time.Since(start) > budget {
 				n = 1
 			}
-			took, err := b.kill(c, n)
-			var lacks *scenario.NotOffered
-			if errors.As(err, &lacks) {
-				fmt.Printf("  %-68s not offered: %s\n", c, lacks)
-				continue
+			passed := t.Run(c.String(), func(t *testing.T) {
+				took, err := b.kill(c, n)
+				var lacks *scenario.NotOffered
+				if errors.As(err, &lacks) {
+					fmt.Printf("  %-68s not offered: %s\n", c, lacks)
+					return
+				}
+				require.NoError(t, err, "%s\n%s", b.Said(driver.Controller), b.Said(driver.Node))
+				fmt.Printf("  %-68s %5d %6d  within %s\n", c, n, n, took.Round(time.Millisecond))
+				all += n
+			})
+			if !passed {
+				return // what it left is in the way of the others
 			}
-			require.NoError(t, err, "%s\n%s\n%s", c, b.Said(driver.Controller), b.Said(driver.Node))
-			fmt.Printf("  %-68s %5d %6d  within %s\n", c, n, n, took.Round(time.Millisecond))
-			all += n
 		}
 	}
 	b.leavesNothing()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/stretchr/testify/require"
@@ -48,7 +49,8 @@ var cases = map[string]map[string]prepare{
 
 	"Controller/ControllerGetCapabilities": plain(&csi.ControllerGetCapabilitiesRequest{}),
 	"Controller/CreateVolume": {
-		"empty": func(e *Env) proto.Message { return e.willMake(e.create("v", nil)) },
+		"empty":     func(e *Env) proto.Message { return e.willMake(e.create("v", nil)) },
+		"encrypted": func(e *Env) proto.Message { return e.willMake(e.encrypted()) },
 		"from a snapshot": func(e *Env) proto.Message {
 			return e.willMake(e.create("restored", fromSnapshot(e.Snapshot("s", e.Data("v")))))
 		},
@@ -220,6 +222,14 @@ func (e *Env) published(c *csi.VolumeCapability) string {
 	e.Stage(v, c)
 	e.Publish(v, "target", c)
 	return v
+}
+
+// encrypted asks for a volume with a key from a Secret.
+func (e *Env) encrypted() *csi.CreateVolumeRequest {
+	req := e.create("v", nil)
+	req.Parameters["encrypted"] = "true"
+	req.Secrets = map[string]string{"encryptionKey": strings.Repeat("0123456789abcdef", 4)}
+	return req
 }
 
 // The requests that make something say how it is taken down: they are sent

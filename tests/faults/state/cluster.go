@@ -3,6 +3,7 @@
 package state
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -91,8 +92,9 @@ func image(ctx context.Context, c Reader, ref ceph.ImageRef) ([]string, error) {
 	return lines, nil
 }
 
-// numbered are the IDs of snapshots, which have numbers of Ceph's in them.
-var numbered = regexp.MustCompile(`\b[0-9][a-z]\.[0-9a-f]{32}\.\S*`)
+// numbered are the IDs of snapshots, which have numbers of Ceph's in them, and
+// those of attachments, which are random.
+var numbered = regexp.MustCompile(`\b[0-9][a-z]\.[0-9a-f]{32}\.\S*|\bcairn-[0-9a-f]{8}-[0-9a-f-]{27}`)
 
 func metadata(m map[string]string) string {
 	var pairs []string
@@ -131,6 +133,9 @@ func content(ctx context.Context, c Reader, ref ceph.ImageRef, size int64, snaps
 		}
 		if _, err := i.ReadAt(block, n*stride); err != nil {
 			return "", err
+		}
+		if n == 0 && bytes.HasPrefix(block, []byte("XFSB")) {
+			return "(an xfs)", nil // it has a random name
 		}
 		_, _ = hash.Write(block)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/cairn-storage/cairn/csi/attach"
 	"github.com/cairn-storage/cairn/csi/connections"
 	"github.com/cairn-storage/cairn/csi/controller"
+	"github.com/cairn-storage/cairn/csi/node"
 	"github.com/cairn-storage/cairn/csi/node/host"
 	"github.com/cairn-storage/cairn/csi/places"
 	"github.com/cairn-storage/cairn/daemon/ceph"
@@ -30,6 +31,8 @@ var proxied = map[string]reflect.Type{
 	"machine":    reflect.TypeFor[host.Host](),
 	"source":     reflect.TypeFor[connections.Source](),
 	"nodes":      reflect.TypeFor[controller.Nodes](),
+	"keys":       reflect.TypeFor[controller.Keys](),
+	"opener":     reflect.TypeFor[node.Keys](),
 	"volumes":    reflect.TypeFor[controller.Volumes](),
 	"everywhere": reflect.TypeFor[places.Source](),
 }
