@@ -314,7 +314,9 @@ func (c *Cluster) path(parts ...string) string {
 	return filepath.Join(append([]string{c.dir}, parts...)...)
 }
 
-func (c *Cluster) monAddr(i int) string { return fmt.Sprintf("v2:%s/0", netip.AddrPortFrom(c.options.Address, uint16(c.ports[i]))) }
+func (c *Cluster) monAddr(i int) string {
+	return fmt.Sprintf("v2:%s/0", netip.AddrPortFrom(c.options.Address, uint16(c.ports[i])))
+}
 
 func monName(i int) string { return string(rune('a' + i)) }
 

@@ -117,8 +117,7 @@ func bytes(n int64) *csi.CapacityRange { return &csi.CapacityRange{RequiredBytes
 func mode(block bool) *csi.VolumeCapability {
 	return capability(block, csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER)
 }
-func do[M proto.Message](m M, err error) (M, error) { return m, err }
-func only[M proto.Message](_ M, err error) error    { return err }
+func only[M proto.Message](_ M, err error) error { return err }
 func (e *Env) id(volume string) volumeid.ID {
 	id, err := volumeid.Parse(volume)
 	require.NoError(e, err)
