@@ -4,6 +4,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
@@ -81,6 +82,9 @@ func (r *Reconciler) attach() *appsv1.DaemonSet {
 	pod.HostPID = true
 	// Ready, but never killed by a probe: before Linux 6.9 that would end its volumes.
 	pod.Containers[0].ReadinessProbe = probe("/readyz", 9812)
+	// Without a request its share of the processor would be the smallest there is, and
+	// every volume of the node waits for it.
+	pod.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("200m"), corev1.ResourceMemory: resource.MustParse("128Mi")}
 	// It writes back what is cached before it hands over.
 	pod.TerminationGracePeriodSeconds = ptr.To[int64](300)
 	hostPath(&pod, "state", stateDir, corev1.HostPathDirectoryOrCreate, corev1.MountPropagationNone)
