@@ -11,19 +11,35 @@ import (
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
 
-// testExclusive does not stage a volume that another client has open.
+// testExclusive does not stage a volume that another client has open, with the
+// image's lock or without.
 func testExclusive(b *bench) {
 	v := b.volume(64*mib, block(writer))
-	image, err := b.conn.OpenImage(b.Context(), v.ref(), ceph.OpenOptions{Exclusive: true})
-	require.NoError(b, err)
-	err = v.stage()
-	require.Equal(b, codes.FailedPrecondition, status.Code(err), "%v", err)
-	require.ErrorContains(b, err, "another client has the image open")
-	b.Log(err)
-	require.Empty(b, b.run("ls", "/sys/bus/rbd/devices"), "it does not stay mapped")
-	require.NoError(b, v.unstage())
-	require.NoError(b, image.Close())
+	for _, exclusive := range []bool{true, false} {
+		image, err := b.conn.OpenImage(b.Context(), v.ref(), ceph.OpenOptions{Exclusive: exclusive})
+		require.NoError(b, err)
+		err = v.stage()
+		require.Equal(b, codes.FailedPrecondition, status.Code(err), "%v", err)
+		require.ErrorContains(b, err, "another client has the image open")
+		b.Log(err)
+		require.Empty(b, b.run("ls", "/sys/bus/rbd/devices"), "it does not stay mapped")
+		require.NoError(b, v.unstage())
+		require.NoError(b, image.Close())
+	}
 	v.use()
+	v.end()
+}
+
+// testSnapshot takes a snapshot of a volume while it is written to.
+func testSnapshot(b *bench) {
+	v := b.volume(64*mib, block(writer))
+	v.use()
+	v.verify(v.target, func() {
+		resp, err := b.controller.CreateSnapshot(b.Context(), &csi.CreateSnapshotRequest{Name: "snapshot-1", SourceVolumeId: v.id})
+		require.NoError(b, err)
+		_, err = b.controller.DeleteSnapshot(b.Context(), &csi.DeleteSnapshotRequest{SnapshotId: resp.GetSnapshot().GetSnapshotId()})
+		require.NoError(b, err)
+	})
 	v.end()
 }
 

@@ -24,6 +24,7 @@ func TestKRBD(t *testing.T) {
 		{"ext4", func(b *bench) { testFilesystem(b, "ext4") }},
 		{"xfs", func(b *bench) { testFilesystem(b, "xfs") }},
 		{"block", testBlock},
+		{"snapshot", testSnapshot},
 		{"exclusive", testExclusive},
 		{"read-only", testReadOnly},
 		{"discard", testDiscard},

@@ -131,7 +131,7 @@ func (m *Machine) answers(ctx context.Context) error {
 			return fmt.Errorf("the guest does not answer: %w", ctx.Err())
 		case err := <-m.ended:
 			m.ended <- err
-			return fmt.Errorf("the guest ended while it booted: %v", err)
+			return errors.Join(errors.New("the guest ended while it booted"), err)
 		case <-tick.C:
 		}
 	}
