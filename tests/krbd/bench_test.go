@@ -57,7 +57,7 @@ func newBench(t *testing.T) *bench {
 	tap, err := vm.OpenTap("cairn-tap0", near)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = tap.Close() })
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	var group errgroup.Group
 	group.Go(func() (err error) { b.machine, err = startMachine(ctx, t, roots, tap); return err })
