@@ -71,6 +71,9 @@ func broken(err error) bool {
 	switch ceph.KindOf(err) {
 	case ceph.Fenced, ceph.Unreached:
 		return true
+	case ceph.Forbidden:
+		// A session keeps the caps that it began with: a pool may be newer.
+		return true
 	case ceph.Timeout:
 		// Ceph's own timeout; an expired context says nothing of the connection.
 		return !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled)

@@ -51,6 +51,7 @@ func TestReconnects(t *testing.T) {
 	}{
 		"fenced":        {ceph.Errorf(ceph.Fenced, "x", "y"), true},
 		"not reached":   {ceph.Errorf(ceph.Unreached, "x", "y"), true},
+		"older caps":    {ceph.Errorf(ceph.Forbidden, "x", "y"), true},
 		"ceph timeout":  {ceph.Errorf(ceph.Timeout, "x", "y"), true},
 		"own deadline":  {&ceph.Error{Kind: ceph.Timeout, Op: "x", Err: context.DeadlineExceeded}, false},
 		"not found":     {ceph.Errorf(ceph.NotFound, "x", "y"), false},

@@ -156,7 +156,8 @@ func (a *Attacher) open(ctx context.Context, t *attached, s secrets) error {
 	step.Enter(ctx, "open "+v.Image.String())
 	image, err := conn.OpenImage(ctx, v.Image, ceph.OpenOptions{
 		ReadOnly: v.ReadOnly, Exclusive: v.Exclusive, Passphrase: s.Passphrase, Snapshot: v.Snapshot})
-	if ceph.Is(err, ceph.Fenced) {
+	// A session keeps the caps that it began with: a pool may be newer.
+	if ceph.Is(err, ceph.Fenced) || ceph.Is(err, ceph.Forbidden) && a.old(which) {
 		a.setAside(which)
 	}
 	if v.Exclusive {

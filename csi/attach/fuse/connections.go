@@ -20,7 +20,7 @@ import (
 type connections struct {
 	mu    sync.Mutex
 	open  map[connection]*connected
-	stale []*connected // fenced: their images are open still
+	stale []*connected // set aside: their images are open still
 	// left are the addresses of dead processes that are not fenced yet, by cluster.
 	left map[string][]string
 }
@@ -47,6 +47,7 @@ type connection struct {
 type connected struct {
 	ceph.Conn
 	name string
+	made time.Time
 }
 
 // client is what the keeper has of a connection: who must be fenced before what it
@@ -87,7 +88,7 @@ func (a *Attacher) connect(ctx context.Context, want connection) (ceph.Conn, err
 		}
 	}
 	delete(a.conns.left, want.credentials.FSID)
-	made := &connected{conn, clientPrefix + uuid.NewString()}
+	made := &connected{conn, clientPrefix + uuid.NewString(), time.Now()}
 	if err := a.keepClient(ctx, made, want.credentials); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
@@ -113,6 +114,17 @@ func (a *Attacher) keepClient(ctx context.Context, conn *connected, credentials 
 		return errors.Join(err, file.Close())
 	}
 	return nil
+}
+
+// refreshAfter bounds how many connections are made for what is refused for good.
+const refreshAfter = 30 * time.Second
+
+// old reports whether another connection may be let do more than this one.
+func (a *Attacher) old(which connection) bool {
+	a.conns.mu.Lock()
+	defer a.conns.mu.Unlock()
+	conn := a.conns.open[which]
+	return conn != nil && time.Since(conn.made) > refreshAfter
 }
 
 // setAside makes the next volume connect anew. A connection that was fenced stays
