@@ -19,8 +19,8 @@ func headerSize(metadata map[string]string) int64 {
 
 // createEncrypted makes an encrypted image. Its metadata says that it is not
 // formatted until it is: a create that was cut short is taken up again.
-func createEncrypted(ioctx *rados.IOContext, name string, spec ceph.ImageSpec) error {
-	exists := create(ioctx, name, spec, spec.Size+luks.DataOffset)
+func (c *conn) createEncrypted(ioctx *rados.IOContext, name string, spec ceph.ImageSpec) error {
+	exists := c.anew(ioctx, name, headless, func() error { return create(ioctx, name, spec, spec.Size+luks.DataOffset) })
 	if exists != nil && !errors.Is(exists, rbd.ErrExist) {
 		return exists
 	}
@@ -30,6 +30,9 @@ func createEncrypted(ioctx *rados.IOContext, name string, spec ceph.ImageSpec) e
 	}
 	if exists != nil {
 		begun, err := unfinished(ioctx, id)
+		if errors.Is(err, rados.ErrNotFound) {
+			return exists // it is being made, or was cut off
+		}
 		if err != nil {
 			return err
 		}

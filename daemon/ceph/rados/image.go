@@ -18,7 +18,7 @@ func (c *conn) CreateImage(ctx context.Context, ref ceph.ImageRef, spec ceph.Ima
 			return err
 		}
 		if spec.Passphrase != "" {
-			return createEncrypted(ioctx, ref.Name, spec)
+			return c.createEncrypted(ioctx, ref.Name, spec)
 		}
 		err := c.anew(ioctx, ref.Name, headless, func() error { return create(ioctx, ref.Name, spec, spec.Size) })
 		if err != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/cairn-storage/cairn/csi/connections"
 	"github.com/cairn-storage/cairn/csi/controller"
 	"github.com/cairn-storage/cairn/csi/identity"
+	"github.com/cairn-storage/cairn/csi/kms"
 	"github.com/cairn-storage/cairn/csi/node"
 	"github.com/cairn-storage/cairn/csi/node/host"
 	"github.com/cairn-storage/cairn/csi/node/journal"
@@ -104,7 +105,7 @@ func (c child) controller(ctx context.Context) error {
 	clusters := connections.New(c.source(), rados.Connector{}, ceph.ConnectOptions{MonTimeout: c.MonTimeout, OSDTimeout: c.OSDTimeout})
 	everywhere := places.Static{{FSID: c.FSID}}
 	work := upkeep.New(clusters, everywhere, upkeep.Defaults, nil)
-	driver := &controller.Server{Clusters: clusters, Nodes: oneNode{}, Places: everywhere, Upkeep: work}
+	driver := &controller.Server{Clusters: clusters, Nodes: oneNode{}, Places: everywhere, Upkeep: work, Keys: &kms.Keys{}}
 	go work.Run(ctx)
 	return c.serve(ctx, func(s *grpc.Server) {
 		csi.RegisterControllerServer(s, driver)
@@ -116,7 +117,7 @@ func (c child) controller(ctx context.Context) error {
 func (c child) node(ctx context.Context) error {
 	driver := &node.Server{ID: NodeID, KubeletDir: filepath.Join(c.Dir, "kubelet"), Method: "fuse",
 		Attacher: remote.NewClient(c.state().AttachSocket()), Host: host.NewLinux(),
-		Journal: journal.Journal{Dir: filepath.Join(c.Dir, "journal")}, Credentials: c.source()}
+		Journal: journal.Journal{Dir: filepath.Join(c.Dir, "journal")}, Credentials: c.source(), Keys: &kms.Keys{}}
 	if err := driver.Reconcile(ctx); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cairn-storage/cairn/csi/kms"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
 
@@ -68,9 +69,11 @@ func image(ctx context.Context, c Reader, ref ceph.ImageRef) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := content(ctx, c, ref, info.Size, 0)
-	if err != nil {
-		return nil, err
+	data := "(encrypted)"
+	if !info.Encrypted {
+		if data, err = content(ctx, c, ref, info.Size, 0); err != nil {
+			return nil, err
+		}
 	}
 	lines := []string{fmt.Sprintf("image %s size=%d features=%v metadata=%s parent=%s clients=%d data=%s",
 		display(ref.Name), info.Size, slices.Sorted(slices.Values(info.Features)), metadata(info.Metadata), parent, len(info.Watchers), data)}
@@ -99,6 +102,9 @@ var numbered = regexp.MustCompile(`\b[0-9][a-z]\.[0-9a-f]{32}\.\S*|\bcairn-[0-9a
 func metadata(m map[string]string) string {
 	var pairs []string
 	for _, key := range slices.Sorted(maps.Keys(m)) {
+		if key == kms.MetadataKey && m[key] != "" {
+			m[key] = "(a key)"
+		}
 		pairs = append(pairs, key+"="+numbered.ReplaceAllString(m[key], "(ID)"))
 	}
 	return "[" + strings.Join(pairs, " ") + "]"
