@@ -45,7 +45,7 @@ fuzz: ## every fuzz target for FUZZTIME (30s) each; what fails is kept in testda
 	@images/in-root bash -c 'grep -rl --include=*_test.go "^func Fuzz" api cmd csi daemon operator tests | while read -r file; do \
 	for name in $$(sed -n "s/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p" "$$file"); do echo "$${file%/*} $$name"; \
 	go test -run "^$$" -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "./$${file%/*}" </dev/null >$(CURDIR)/bin/fuzz.log 2>&1 || { cat $(CURDIR)/bin/fuzz.log; exit 1; }; \
-	tail -3 $(CURDIR)/bin/fuzz.log | grep -h execs; done; done'
+	grep execs $(CURDIR)/bin/fuzz.log | tail -1; done; done'
 
 .PHONY: krbd
 krbd: ## the node plugin on Debian's stock kernel, emulated, with the kernel's own client against a real Ceph
