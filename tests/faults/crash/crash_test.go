@@ -72,5 +72,5 @@ func TestEveryBoundary(t *testing.T) {
 			boundaries, runs = boundaries+r.Boundaries, runs+r.Runs
 		}
 	}
-	fmt.Printf("crashes: %-51s boundaries   runs passed\n%s  %d boundaries, %d runs with a fault; nothing is left of any\n", "RPC", table.String(), boundaries, runs)
+	fmt.Printf("crashes: %-51s boundaries   runs passed\n%s  %d boundaries, %d runs with a fault, all of which must pass: the same result, and nothing left\n", "RPC", table.String(), boundaries, runs)
 }

@@ -3,6 +3,7 @@ package crash
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,6 +39,7 @@ func TestPlantedBugs(t *testing.T) {
 			r, err := sweep(t, cases[j], bug.mutant, kinds[0], kinds[1])
 			require.NoError(t, err, "without a fault nobody sees the bug")
 			require.NotEmpty(t, r.Failures, "the bug was not found")
+			fmt.Printf("planted bug: %-52s %d of %d boundaries tell\n", name, len(r.Failures), r.Boundaries)
 			t.Logf("found at %d of %d boundaries: %.200v", len(r.Failures), r.Boundaries, r.Failures[0])
 		})
 	}
