@@ -12,6 +12,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/kubernetes-csi/csi-lib-utils/metrics"
 	snapshotv1 "github.com/kubernetes-csi/external-snapshotter/client/v8/apis/volumesnapshot/v1"
+	snapshots "github.com/kubernetes-csi/external-snapshotter/client/v8/clientset/versioned"
 	fakesnapshots "github.com/kubernetes-csi/external-snapshotter/client/v8/clientset/versioned/fake"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -22,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/utils/ptr"
 
@@ -33,12 +35,13 @@ import (
 	"github.com/cairn-storage/cairn/csi/upkeep"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/daemon/ceph/model"
+	"github.com/cairn-storage/cairn/tests/controlplane"
 )
 
 // The fake client of snapshots knows nothing of lists that are watched.
 func TestMain(m *testing.M) {
 	_ = os.Setenv("KUBE_FEATURE_WatchListClient", "false")
-	os.Exit(m.Run())
+	controlplane.Main(m)
 }
 
 const fsid = "6f0c1d2e-3b4a-4c5d-8e6f-7a8b9c0d1e2f"
@@ -61,23 +64,32 @@ func TestNodes(t *testing.T) {
 // process is the driver's controller process, on a modelled cluster.
 type process struct {
 	*testing.T
-	client    *fake.Clientset
-	snapshots *fakesnapshots.Clientset
+	client    kubernetes.Interface
+	snapshots snapshots.Interface
 	conn      ceph.Conn
 }
 
 func startProcess(t *testing.T, objects ...runtime.Object) *process {
+	client := fake.NewClientset(append(objects, fastClass())...)
+	client.Resources = []*metav1.APIResourceList{snapshotResources, groupResources}
+	return run(t, client, fakesnapshots.NewSimpleClientset(&snapshotv1.VolumeSnapshotClass{
+		ObjectMeta: metav1.ObjectMeta{Name: "fast"}, Driver: identity.DriverName, DeletionPolicy: snapshotv1.VolumeSnapshotContentDelete, Parameters: map[string]string{"clusterID": fsid}}))
+}
+
+func fastClass() *storagev1.StorageClass {
+	return &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "fast"}, Provisioner: identity.DriverName,
+		Parameters: map[string]string{"clusterID": fsid, "pool": "fast"}, ReclaimPolicy: ptr.To(corev1.PersistentVolumeReclaimDelete),
+		VolumeBindingMode: ptr.To(storagev1.VolumeBindingImmediate)}
+}
+
+// run runs the process until the test ends.
+func run(t *testing.T, client kubernetes.Interface, ofSnapshots snapshots.Interface) *process {
 	ctx, cancel := context.WithCancel(t.Context())
 	cluster := model.New(fsid)
 	conn, err := cluster.Connect(ctx, ceph.Credentials{FSID: fsid}, ceph.ConnectOptions{})
 	require.NoError(t, err)
 	require.NoError(t, conn.EnsurePool(ctx, ceph.PoolSpec{Name: "fast", Size: 1, Application: "rbd"}))
-	p := &process{T: t, conn: conn, snapshots: fakesnapshots.NewSimpleClientset(&snapshotv1.VolumeSnapshotClass{
-		ObjectMeta: metav1.ObjectMeta{Name: "fast"}, Driver: identity.DriverName, DeletionPolicy: snapshotv1.VolumeSnapshotContentDelete, Parameters: map[string]string{"clusterID": fsid}}), client: fake.NewClientset(append(objects,
-		&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "fast"}, Provisioner: identity.DriverName,
-			Parameters: map[string]string{"clusterID": fsid, "pool": "fast"}, ReclaimPolicy: ptr.To(corev1.PersistentVolumeReclaimDelete),
-			VolumeBindingMode: ptr.To(storagev1.VolumeBindingImmediate)})...)}
-	p.client.Resources = []*metav1.APIResourceList{snapshotResources, groupResources}
+	p := &process{T: t, conn: conn, snapshots: ofSnapshots, client: client}
 
 	socket := filepath.Join(t.TempDir(), "csi.sock")
 	informers := Informers(p.client)
