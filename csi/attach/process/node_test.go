@@ -90,7 +90,7 @@ type child struct {
 const pool = "volumes"
 
 func newNode(t *testing.T) *node {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	t.Cleanup(cancel)
 	conn, err := rados.Connector{}.Connect(ctx, cluster.Credentials(), ceph.ConnectOptions{})
 	require.NoError(t, err)
