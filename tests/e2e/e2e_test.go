@@ -66,11 +66,13 @@ func Test(t *testing.T) {
 		{"read-only mounts, groups and mount options", mountsAsAsked},
 		{"ephemeral volumes go with their pod", ephemeralVolumesGoWithTheirPod},
 		{"an image that was there before becomes a volume", existingImagesCanBeUsed},
-		{"killed node plugin, controller and operator lose nothing under I/O", killsUnderIO},
+		{"encrypted volumes", encryptedVolumes},
+		{"killed processes of the driver lose nothing under I/O", killsUnderIO},
+		{"an update of the driver loses nothing under I/O", updateUnderIO},
 		{"deleting what is in use is refused, with what uses it", deletionIsRefused},
 		{"claims that are deleted leave nothing", deletedClaimsLeaveNothing},
 	} {
-		if !t.Run(part.name, part.run) {
+		if !t.Run(part.name, part.run) && !keep {
 			return
 		}
 	}

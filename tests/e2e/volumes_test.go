@@ -58,7 +58,7 @@ func run(t *testing.T, name, class, mode, duration string) (wait func() *verifie
 		logs, err := kubectl.Run(ctx, "-n", "default", "logs", name)
 		require.NoError(t, err)
 		var result verifier.Result
-		require.NoError(t, json.Unmarshal([]byte(logs), &result), logs)
+		require.NoError(t, json.NewDecoder(strings.NewReader(logs)).Decode(&result), logs)
 		_, err = kubectl.Run(ctx, "-n", "default", "delete", "pod", name, "--timeout=2m")
 		require.NoError(t, err)
 		return &result
@@ -99,61 +99,6 @@ lines:
 		kept = append(kept, line)
 	}
 	return strings.Join(kept, "\n")
-}
-
-// killsUnderIO kills the process of the node plugin, the controller and the
-// operator, each several times, while every acknowledged write is recorded.
-func killsUnderIO(t *testing.T) {
-	ctx := bounded(t)
-	quiet := run(t, "quiet", story.Pool, "Filesystem", "20s")()
-	require.True(t, quiet.Sound(), "%+v", quiet)
-	wait := run(t, "killed", story.Pool, "Filesystem", "90s")
-	node, err := kubectl.Get(ctx, "default", "pod/killed", "{.spec.nodeName}")
-	require.NoError(t, err)
-	kills := map[string]int{}
-	for range 3 {
-		before := pluginRestarts(t, node)
-		for _, pattern := range []string{"^cairn-csi node", "^cairn-csi controller", "^cairn-operator"} {
-			kills[pattern] += killEverywhere(t, node, pattern)
-		}
-		require.NoError(t, kubectl.Until(ctx, "the node plugin on "+node+" to serve again", func() (bool, string) {
-			now := pluginRestarts(t, node)
-			return now != before && strings.HasSuffix(now, "true"), now
-		}))
-	}
-	result := wait()
-	require.True(t, result.Sound(), "%+v", result)
-	require.Equal(t, 3, kills["^cairn-csi node"], "the node plugin under the volume was killed each time")
-	require.NotZero(t, kills["^cairn-csi controller"])
-	require.NotZero(t, kills["^cairn-operator"])
-	t.Logf("kills %v: %d writes acknowledged, 0 lost, longest stall %d ms (without kills %d ms)",
-		kills, result.Acknowledged, result.LongestStallMillis, quiet.LongestStallMillis)
-	require.NoError(t, story.UntilReady(ctx, "storagecluster/"+story.Cluster))
-}
-
-// killEverywhere kills the node plugin of the volume's node, or the other
-// processes wherever they run, and returns how many.
-func killEverywhere(t *testing.T, volumeNode, pattern string) (killed int) {
-	nodes, err := lab.Nodes()
-	require.NoError(t, err)
-	for _, node := range nodes {
-		if strings.HasSuffix(pattern, " node") && node.Name != volumeNode {
-			continue
-		}
-		if story.KillOnNode(bounded(t), node.Name, pattern) == nil {
-			killed++
-		}
-	}
-	return killed
-}
-
-// pluginRestarts is how often the node plugin on a node has restarted, and
-// whether it is ready: "2 true".
-func pluginRestarts(t *testing.T, node string) string {
-	seen, err := kubectl.Run(bounded(t), "-n", kubectl.Namespace, "get", "pods", "-l", "app.kubernetes.io/instance=cairn-csi-node",
-		"--field-selector=spec.nodeName="+node, "-o", "jsonpath={.items[0].status.containerStatuses[0].restartCount} {.items[0].status.containerStatuses[0].ready}")
-	require.NoError(t, err)
-	return seen
 }
 
 // deletedClaimsLeaveNothing deletes every claim and looks for what is left of

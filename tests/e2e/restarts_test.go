@@ -1,0 +1,142 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/cairn-storage/cairn/tests/e2e/kubectl"
+	"github.com/cairn-storage/cairn/tests/e2e/story"
+	"github.com/cairn-storage/cairn/tests/lab"
+	"github.com/cairn-storage/cairn/tests/verifier"
+)
+
+// rounds of kills.
+const rounds = 3
+
+// killsUnderIO kills the data path under a volume, the keeper, the node plugin,
+// the controller and the operator, each several times, while every acknowledged
+// write is recorded.
+func killsUnderIO(t *testing.T) {
+	w := startWriter(t, "killed")
+	kills := map[string]int{}
+	for range rounds {
+		for _, name := range []string{"node", "keeper", "attach"} {
+			w.kill(t, name)
+			kills[name]++
+			for _, elsewhere := range []string{"^cairn-csi controller", "^cairn-operator"} {
+				kills[elsewhere] += killEverywhere(t, elsewhere)
+			}
+		}
+	}
+	require.NotZero(t, kills["^cairn-csi controller"])
+	require.NotZero(t, kills["^cairn-operator"])
+	result := w.end(t)
+	t.Logf("kills %v: %d writes acknowledged, 0 lost, longest stall %d ms", kills, result.Acknowledged, result.LongestStallMillis)
+	require.NoError(t, story.UntilReady(bounded(t), "storagecluster/"+story.Cluster))
+}
+
+// updateUnderIO replaces the pods of the node plugin and of the data path as an
+// upgrade does.
+func updateUnderIO(t *testing.T) {
+	ctx := bounded(t)
+	w := startWriter(t, "updated")
+	for _, workload := range []string{"daemonset/cairn-csi-attach", "daemonset/cairn-csi-node"} {
+		before := w.uid(t, workload)
+		_, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "rollout", "restart", workload)
+		require.NoError(t, err)
+		_, err = kubectl.Run(ctx, "-n", kubectl.Namespace, "rollout", "status", workload, "--timeout=3m")
+		require.NoError(t, err)
+		require.NotEqual(t, before, w.uid(t, workload), "%s on %s was replaced", workload, w.node)
+	}
+	result := w.end(t)
+	t.Logf("node plugin and data path replaced: %d writes acknowledged, 0 lost, longest stall %d ms", result.Acknowledged, result.LongestStallMillis)
+}
+
+// writer is a verifier that writes until it is told to end.
+type writer struct {
+	name, node string
+	wait       func() *verifier.Result
+}
+
+func startWriter(t *testing.T, name string) *writer {
+	w := &writer{name: name, wait: run(t, name, story.Pool, "Filesystem", "1h")}
+	var err error
+	w.node, err = kubectl.Get(bounded(t), namespace, "pod/"+name, "{.spec.nodeName}")
+	require.NoError(t, err)
+	return w
+}
+
+// end has the writer read back, and requires that nothing was lost and its pod
+// never restarted.
+func (w *writer) end(t *testing.T) *verifier.Result {
+	restarts, err := kubectl.Get(bounded(t), namespace, "pod/"+w.name, "{.status.phase} {.status.containerStatuses[0].restartCount}")
+	require.NoError(t, err)
+	require.Equal(t, "Running 0", restarts)
+	node, err := lab.Get(w.node)
+	require.NoError(t, err)
+	_, err = node.Exec(bounded(t), "pkill", "-TERM", "-f", "^/verifier --path")
+	require.NoError(t, err)
+	result := w.wait()
+	require.True(t, result.Sound(), "%+v", result)
+	return result
+}
+
+// kill kills a process of the driver on the writer's node, and waits until the
+// next one serves.
+func (w *writer) kill(t *testing.T, name string) {
+	before := w.restarts(t, name)
+	require.NoError(t, story.KillOnNode(bounded(t), w.node, "^cairn-csi "+name))
+	require.NoError(t, kubectl.Until(bounded(t), "the "+name+" on "+w.node+" to serve again", func() (bool, string) {
+		now := w.restarts(t, name)
+		return now != before && strings.HasSuffix(now, " true"), now
+	}))
+	// A new keeper has all it should have when the data path says so.
+	require.NoError(t, kubectl.Until(bounded(t), "the data path on "+w.node+" to be ready", func() (bool, string) {
+		answer := w.readyz(t)
+		return strings.Contains(answer, " 200 "), answer
+	}))
+}
+
+// restarts is how often a process of the driver has restarted on the writer's
+// node, and whether it is ready: "2 true".
+func (w *writer) restarts(t *testing.T, name string) string {
+	return w.ofPod(t, name, "{.items[0].status.containerStatuses[0].restartCount} {.items[0].status.containerStatuses[0].ready}")
+}
+
+func (w *writer) uid(t *testing.T, workload string) string {
+	return w.ofPod(t, strings.TrimPrefix(workload, "daemonset/cairn-csi-"), "{.items[0].metadata.uid}")
+}
+
+func (w *writer) ofPod(t *testing.T, name, jsonpath string) string {
+	seen, err := kubectl.Run(bounded(t), "-n", kubectl.Namespace, "get", "pods", "-l", "app.kubernetes.io/instance=cairn-csi-"+name,
+		"--field-selector=spec.nodeName="+w.node, "-o", "jsonpath="+jsonpath)
+	require.NoError(t, err)
+	return seen
+}
+
+// readyz asks the data path on the writer's node itself: the kubelet asks only
+// every few seconds.
+func (w *writer) readyz(t *testing.T) string {
+	node, err := lab.Get(w.node)
+	require.NoError(t, err)
+	answer, err := node.Exec(bounded(t), "bash", "-c", `exec 3<>/dev/tcp/127.0.0.1/9812 && printf 'GET /readyz HTTP/1.0\r\n\r\n' >&3 && head -n 1 <&3`)
+	if err != nil {
+		return err.Error()
+	}
+	return answer
+}
+
+// killEverywhere kills processes wherever they run, and returns how many nodes
+// had any.
+func killEverywhere(t *testing.T, pattern string) (killed int) {
+	nodes, err := lab.Nodes()
+	require.NoError(t, err)
+	for _, node := range nodes {
+		if story.KillOnNode(bounded(t), node.Name, pattern) == nil {
+			killed++
+		}
+	}
+	return killed
+}
