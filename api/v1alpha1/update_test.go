@@ -1,10 +1,14 @@
 package v1alpha1_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -105,17 +109,41 @@ func TestDefaultsAreInTheSchema(t *testing.T) {
 // Strict validation refuses fields that the schema does not know, as kubectl does.
 func TestEveryExampleAppliesAsItIs(t *testing.T) {
 	_, c := controlplane.Start(t)
+	for _, object := range documents(t, controlplane.Path("deploy/snapshots.yaml")) {
+		if object.GetKind() == "CustomResourceDefinition" {
+			require.NoError(t, c.Create(t.Context(), object))
+		}
+	}
 	examples, err := filepath.Glob(controlplane.Path("deploy/examples/*.yaml"))
 	require.NoError(t, err)
 	require.NotEmpty(t, examples)
 	for _, path := range examples {
 		t.Run(filepath.Base(path), func(t *testing.T) {
-			text, err := os.ReadFile(path)
-			require.NoError(t, err)
-			u := &unstructured.Unstructured{}
-			require.NoError(t, yaml.UnmarshalStrict(text, &u.Object))
-			u.SetNamespace("default")
-			require.NoError(t, c.Create(t.Context(), u, client.DryRunAll, &client.CreateOptions{Raw: &metav1.CreateOptions{FieldValidation: "Strict"}}))
+			for _, u := range documents(t, path) {
+				// What a CRD defines is served a moment after it was made.
+				require.EventuallyWithT(t, func(t *assert.CollectT) {
+					namespaced, err := c.IsObjectNamespaced(u)
+					require.NoError(t, err)
+					if namespaced {
+						u.SetNamespace("default")
+					}
+					require.NoError(t, c.Create(context.Background(), u.DeepCopy(), client.DryRunAll, &client.CreateOptions{Raw: &metav1.CreateOptions{FieldValidation: "Strict"}}))
+				}, 20*time.Second, 50*time.Millisecond)
+			}
 		})
 	}
+}
+
+// documents of a YAML file.
+func documents(t *testing.T, path string) (list []*unstructured.Unstructured) {
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	for _, part := range strings.Split(string(text), "\n---\n") {
+		u := &unstructured.Unstructured{}
+		require.NoError(t, yaml.UnmarshalStrict([]byte(part), &u.Object))
+		if len(u.Object) > 0 {
+			list = append(list, u)
+		}
+	}
+	return list
 }
