@@ -24,7 +24,7 @@ demo-down: $(LAB) ## end the demo and remove all that it made
 	@$(LAB) down
 
 .PHONY: test
-test: install lint generated unit sanity delta faults e2e ## all tests: what a change must pass
+test: install lint generated unit sanity krbd delta faults e2e ## all tests: what a change must pass
 
 .PHONY: unit
 unit: tools ## unit, contract and sanity tests, in the build root beside a real Ceph
