@@ -72,7 +72,7 @@ type process struct {
 func startProcess(t *testing.T, objects ...runtime.Object) *process {
 	client := fake.NewClientset(append(objects, fastClass())...)
 	client.Resources = []*metav1.APIResourceList{snapshotResources, groupResources}
-	return run(t, client, fakesnapshots.NewSimpleClientset(&snapshotv1.VolumeSnapshotClass{
+	return run(t, client, fakesnapshots.NewSimpleClientset(&snapshotv1.VolumeSnapshotClass{ //nolint:staticcheck // what is to replace it is not there yet
 		ObjectMeta: metav1.ObjectMeta{Name: "fast"}, Driver: identity.DriverName, DeletionPolicy: snapshotv1.VolumeSnapshotContentDelete, Parameters: map[string]string{"clusterID": fsid}}))
 }
 
