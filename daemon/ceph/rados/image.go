@@ -122,7 +122,11 @@ func parentOf(image *rbd.Image) (*ceph.SnapshotRef, error) {
 // ListImages returns names of images in order, after a name.
 func (c *conn) ListImages(ctx context.Context, poolID int64, namespace, after string, limit int) ([]string, error) {
 	return in(ctx, c, "list images", poolID, namespace, func(ioctx *rados.IOContext) ([]string, error) {
-		return listNames(ioctx, after, limit)
+		names, err := listNames(ioctx, after, limit)
+		if err != nil {
+			return nil, err
+		}
+		return withRemoving(ioctx, names, after, limit)
 	})
 }
 
@@ -179,5 +183,5 @@ func resize(ioctx *rados.IOContext, name string, size int64) error {
 
 // RemoveImage deletes an image.
 func (c *conn) RemoveImage(ctx context.Context, ref ceph.ImageRef) error {
-	return c.on(ctx, "remove "+ref.String(), ref, func(ioctx *rados.IOContext) error { return rbd.RemoveImage(ioctx, ref.Name) })
+	return c.on(ctx, "remove "+ref.String(), ref, func(ioctx *rados.IOContext) error { return remove(ioctx, ref.Name) })
 }
