@@ -83,6 +83,7 @@ struct cairn_fuse {
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
+	bool held;
 	unsigned under_way;
 	size_t reading; /* bytes of answers under way */
 	struct request *oldest, *newest; /* logged requests under way */
@@ -668,6 +669,27 @@ static void idle(struct cairn_fuse *v)
 	}
 }
 
+/* admit waits while requests are held, and counts the one that is about to be
+ * read as under way. False when it is being stopped. */
+static bool admit(struct cairn_fuse *v)
+{
+	pthread_mutex_lock(&v->lock);
+	while (v->held && !v->stopping)
+		pthread_cond_wait(&v->changed, &v->lock);
+	bool go = !v->stopping;
+	v->under_way += go;
+	pthread_mutex_unlock(&v->lock);
+	return go;
+}
+
+static void leave(struct cairn_fuse *v)
+{
+	pthread_mutex_lock(&v->lock);
+	if (--v->under_way == 0)
+		pthread_cond_broadcast(&v->changed);
+	pthread_mutex_unlock(&v->lock);
+}
+
 static void *serve(void *arg)
 {
 	struct cairn_fuse *v = arg;
@@ -679,14 +701,16 @@ static void *serve(void *arg)
 		wait = false;
 		bool logged = room(v, &position);
 		char *at = logged ? v->ring + position % CAIRN_LOG_SIZE : v->scratch;
-		if (atomic_load(&v->stopping))
+		if (!admit(v))
 			break;
 		ssize_t n = read(v->device, at, WINDOW);
+		int error = n < 0 ? errno : 0;
 		if (n >= (ssize_t)sizeof(struct fuse_in_header))
 			handle(v, (const struct fuse_in_header *)at, logged, position);
-		else if (n >= 0 || errno == EAGAIN)
-			wait = true;
-		else if (errno != EINTR && errno != ENOENT)
+		else
+			wait = error == 0 || error == EAGAIN;
+		leave(v);
+		if (error && error != EAGAIN && error != EINTR && error != ENOENT)
 			break; /* ENODEV: the kernel let go of the file */
 	}
 	pthread_mutex_lock(&v->lock);
@@ -822,6 +846,25 @@ int cairn_fuse_start(struct cairn_fuse *v, bool resend)
 	pthread_attr_destroy(&attr);
 	v->started = error == 0;
 	return -error;
+}
+
+bool cairn_fuse_hold(struct cairn_fuse *v)
+{
+	pthread_mutex_lock(&v->lock);
+	v->held = true;
+	while (v->under_way && !v->stopping)
+		pthread_cond_wait(&v->changed, &v->lock);
+	bool held = !v->stopping;
+	pthread_mutex_unlock(&v->lock);
+	return held;
+}
+
+void cairn_fuse_go(struct cairn_fuse *v)
+{
+	pthread_mutex_lock(&v->lock);
+	v->held = false;
+	pthread_cond_broadcast(&v->changed);
+	pthread_mutex_unlock(&v->lock);
 }
 
 void cairn_fuse_stop(struct cairn_fuse *v)

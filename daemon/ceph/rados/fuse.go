@@ -10,6 +10,7 @@ import "C"
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"reflect"
@@ -30,6 +31,7 @@ var _ ceph.FUSEServer = (*image)(nil)
 // session is an image served by fuse.c.
 type session struct {
 	op   string
+	hold *holder // nil where nobody has to be let in
 	done chan struct{}
 
 	mu     sync.Mutex
@@ -50,7 +52,11 @@ func (i *image) ServeFUSE(o ceph.FUSEOptions) (ceph.FUSESession, error) {
 		return nil, wrap(op, err)
 	}
 	s := &session{served: served, op: i.op, done: make(chan struct{})}
-	if err := s.start(o); err != nil {
+	if s.hold, err = newHolder(i.rbd, served, i.op); err == nil {
+		err = s.start(o)
+	}
+	if err != nil {
+		_ = s.hold.close()
 		C.cairn_fuse_free(served)
 		_ = told.Close()
 		return nil, wrap(op, err)
@@ -109,7 +115,7 @@ func (s *session) Resends() bool {
 
 func (s *session) Stop() error {
 	C.cairn_fuse_stop(s.served)
-	err := failed(C.cairn_fuse_flush(s.served))
+	err := errors.Join(s.hold.close(), failed(C.cairn_fuse_flush(s.served)))
 	<-s.done
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -39,6 +39,10 @@ int cairn_fuse_new(rbd_image_t image, const struct cairn_fuse_options *options, 
 int cairn_fuse_replay(struct cairn_fuse *v);
 /* Begins to serve; resend asks the kernel for what the process before left unanswered. */
 int cairn_fuse_start(struct cairn_fuse *v, bool resend);
+/* Holds all requests: returns once nothing is under way, false when it is being stopped. */
+bool cairn_fuse_hold(struct cairn_fuse *v);
+/* Serves on after a hold. */
+void cairn_fuse_go(struct cairn_fuse *v);
 /* Ends the serving and waits until all that was read is answered. */
 void cairn_fuse_stop(struct cairn_fuse *v);
 /* Makes all that was acknowledged stable, and empties the log. Only after a stop. */

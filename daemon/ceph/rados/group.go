@@ -27,7 +27,7 @@ func (c *conn) SnapshotGroup(ctx context.Context, ref ceph.GroupRef, images []ce
 			return nil, err
 		}
 		if !made {
-			if err := g.make(images); err != nil {
+			if err := g.make(ctx, images); err != nil {
 				return nil, err
 			}
 		}
@@ -85,7 +85,7 @@ func (g group) made() (bool, error) {
 	return false, rbd.GroupSnapRemove(g.ioctx, g.ref.Name, g.ref.Name)
 }
 
-func (g group) make(images []ceph.ImageRef) error {
+func (g group) make(ctx context.Context, images []ceph.ImageRef) error {
 	if len(images) == 0 {
 		return ceph.Errorf(ceph.Invalid, g.op, "no images")
 	}
@@ -94,12 +94,21 @@ func (g group) make(images []ceph.ImageRef) error {
 	}
 	err := g.join(images)
 	if err == nil {
-		err = rbd.GroupSnapCreate(g.ioctx, g.ref.Name, g.ref.Name)
+		err = g.snap(ctx, images)
 	}
 	if err == nil {
 		return nil
 	}
 	return g.undo(err)
+}
+
+// snap makes the snapshot while the images that are in use are held.
+func (g group) snap(ctx context.Context, images []ceph.ImageRef) error {
+	asked, err := g.hold(ctx, images)
+	if err == nil {
+		err = rbd.GroupSnapCreate(g.ioctx, g.ref.Name, g.ref.Name)
+	}
+	return errors.Join(err, g.letGo(asked))
 }
 
 // undo takes away what a failed try made, so that no image stays in a group that

@@ -36,12 +36,14 @@ const (
 	// until that is written. It is right for clones too.
 	encryptionKey = "cairn.encryption-header"
 	unformatted   = "none yet"
+	// holdKey asks the client that has the image open to let go of it for a moment.
+	holdKey = "cairn.hold"
 	// configPrefix begins librbd's options of one image.
 	configPrefix = "conf_"
 )
 
 func internal(key string) bool {
-	return key == ownerKey || key == encryptionKey || strings.HasPrefix(key, configPrefix)
+	return key == ownerKey || key == encryptionKey || key == holdKey || strings.HasPrefix(key, configPrefix)
 }
 
 // header is what is read of an image in one operation.
