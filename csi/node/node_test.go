@@ -359,6 +359,31 @@ func TestCrashAtEachStep(t *testing.T) {
 	}
 }
 
+// The kubelet does not unstage what it was told cannot be staged.
+func TestFailedStageLeavesNothing(t *testing.T) {
+	failed := errors.New("the filesystem cannot be made")
+	b := newBench(t)
+	b.host.FailWith(func(call string) error {
+		if call == "Mount" {
+			return failed
+		}
+		return nil
+	})
+	require.ErrorIs(t, b.stage(mountCapability(writer)), failed)
+	b.leavesNothing()
+
+	b.host.FailWith(nil)
+	b.Attacher = &crashing{Attacher: b.attacher, at: 1}
+	require.ErrorIs(t, b.stage(mountCapability(writer)), errCrash)
+	b.leavesNothing()
+
+	b.attacher.FailWith(failed)
+	require.Equal(t, codes.Unavailable, server.Code(b.stage(mountCapability(writer))), "what cannot be taken down is asked for again")
+	b.attacher.FailWith(nil)
+	require.NoError(t, b.unstage())
+	b.leavesNothing()
+}
+
 func TestReconcile(t *testing.T) {
 	c := mountCapability(writer)
 	t.Run("all is well", func(t *testing.T) {

@@ -96,24 +96,45 @@ func (s *Server) stage(ctx context.Context, g staging) error {
 	if err := s.Journal.Write(r); err != nil {
 		return err
 	}
-	r.Device, err = s.attacher(&r).Attach(ctx, attach.Volume{
+	if err := s.build(ctx, g, &r, attach.Volume{
 		ID: g.code, Image: g.id.Image, Pool: g.pool, Credentials: credentials,
 		ReadOnly: r.ReadOnly, Exclusive: r.Exclusive, Passphrase: passphrase,
-	})
+	}); err != nil {
+		return s.undo(ctx, r, err)
+	}
+	return nil
+}
+
+// undo takes down what was begun when staging fails: the kubelet asks for nothing
+// more of a volume that it was told cannot be staged. Of a call that it gave up
+// it knows nothing, and asks again.
+func (s *Server) undo(ctx context.Context, r journal.Record, failed error) error {
+	if ctx.Err() != nil {
+		return failed
+	}
+	if err := s.takeDown(ctx, &r); err != nil {
+		return fault.Errorf(fault.Unavailable, "%w; what was begun could not be taken down: %w", failed, err)
+	}
+	return failed
+}
+
+// build attaches a volume and mounts its filesystem, and notes both.
+func (s *Server) build(ctx context.Context, g staging, r *journal.Record, volume attach.Volume) (err error) {
+	r.Device, err = s.attacher(r).Attach(ctx, volume)
 	if err != nil {
 		return fmt.Errorf("attach volume %s: %w", g.code, err)
 	}
 	// The device's number and the client's addresses are on disk before anything
 	// is written through it.
 	r.Step = journal.Mounting
-	if err := s.Journal.Write(r); err != nil {
+	if err := s.Journal.Write(*r); err != nil {
 		return err
 	}
-	if err := s.mount(ctx, r, g.foreign); err != nil {
+	if err := s.mount(ctx, *r, g.foreign); err != nil {
 		return err
 	}
 	r.Step = journal.Staged
-	return s.Journal.Write(r)
+	return s.Journal.Write(*r)
 }
 
 // mount mounts the device's filesystem, unless an earlier call did, and makes it
