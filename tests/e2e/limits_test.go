@@ -14,6 +14,13 @@ import (
 // one and to a high one, and counts what the pod can write in the same time.
 func limitsChangeRunningPods(t *testing.T) {
 	applyExample(t, "limits.yaml")
+	applyText(t, `
+apiVersion: storage.k8s.io/v1
+kind: VolumeAttributesClass
+metadata: {name: wrong}
+driverName: block.csi.cairn.storage
+parameters: {iops: "100", iopz: "5"}
+`)
 	apply(t, claim{name: "limited", block: true}, pod{name: "limited", verifier: []string{"hold"}, devices: []string{"limited"}})
 	running(t, "limited")
 	free := writes(t, "limited")
@@ -25,13 +32,6 @@ func limitsChangeRunningPods(t *testing.T) {
 	require.Less(t, 3*slow, free, "the limit of the class slow")
 	require.Less(t, 3*slow, quick, "the limit of the class quick")
 
-	applyText(t, `
-apiVersion: storage.k8s.io/v1
-kind: VolumeAttributesClass
-metadata: {name: wrong}
-driverName: block.csi.cairn.storage
-parameters: {iops: "100", iopz: "5"}
-`)
 	ask(t, "limited", "wrong")
 	t.Log(event(t, "PersistentVolumeClaim/limited", "mutable_parameters.iopz", "the driver knows bandwidth, iops"))
 }

@@ -16,6 +16,9 @@ func readsFromTwoNodes(t *testing.T) {
 	apply(t, claim{name: "origin"}, pod{name: "origin", filesystems: []string{"origin"}, script: "echo published >/origin/file; sync; touch /tmp/written"})
 	running(t, "origin")
 	written(t, "origin")
+	// A read-only volume shows what is in the filesystem, not what is in its log.
+	drop(t, "pod/origin")
+	require.NoError(t, kubectl.UntilField(bounded(t), "", "volumeattachments", fmt.Sprintf(`{.items[?(@.spec.source.persistentVolumeName=="%s")].metadata.name}`, volumeOf(t, "origin")), ""))
 	apply(t, snapshot{name: "published", claim: "origin"})
 	ready(t, "volumesnapshot", "published")
 	apply(t, claim{name: "rox", access: "ReadOnlyMany", from: "VolumeSnapshot/published"},
