@@ -9,7 +9,7 @@ LINT_CACHE := $(CACHE)/golangci/$(shell echo $(CURDIR) | sha256sum | cut -c1-12)
 LAB := bin/lab
 FUZZTIME ?= 30s
 # What runs where Ceph's libraries are, and what runs beside the lab.
-UNIT := $(shell go list ./... 2>/dev/null | grep -v -e /tests/e2e -e /tests/bench -e /tests/sanity/ceph -e /tests/delta -e '/tests/krbd$$')
+UNIT := $(shell go list ./... 2>/dev/null | grep -v -e /tests/e2e -e /tests/bench -e /tests/sanity/ceph -e /tests/delta -e /tests/faults -e '/tests/krbd$$')
 
 .PHONY: help
 help: ## list the targets

@@ -135,6 +135,11 @@ type PoolName struct {
 // purged. No volume ID can name one.
 const HiddenPrefix = "cairn-deleted."
 
+// AttachmentKey is the key of an image's metadata that names the last exclusive
+// attachment of Cairn's data path. Whoever has the lock of an image that bears it
+// can be asked to let go of it for a moment.
+const AttachmentKey = "cairn.storage/attachment"
+
 // Passphrase opens an encrypted image. It prints as nothing but its presence.
 type Passphrase string
 

@@ -239,9 +239,13 @@ func TestPrepareSurvivesKills(t *testing.T) {
 		if err == nil {
 			break
 		}
-		device := host.inventory(NewInventory(host.Host))["disk"]
-		// The kernel may take a while to close what a killed process had open.
-		require.True(t, device.Usable || device.Reason == v1alpha1.DeviceHasOSD || device.Reason == v1alpha1.DeviceInUse, "after %s: %+v", after, device)
+		// The kernel may take a while to carry out what a killed process had begun,
+		// and to close what it had open.
+		var device v1alpha1.Device
+		require.Eventually(t, func() bool {
+			device = host.inventory(NewInventory(host.Host))["disk"]
+			return device.Usable || device.Reason == v1alpha1.DeviceHasOSD || device.Reason == v1alpha1.DeviceInUse
+		}, 10*time.Second, 10*time.Millisecond, "after %s: %+v", after, &device)
 	}
 	t.Logf("mkfs was killed %d times", killed.Load()-1)
 	require.Greater(t, killed.Load(), int32(2))

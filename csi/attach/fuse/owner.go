@@ -9,14 +9,11 @@ import (
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
 
-// ownerKey is the key of an image's metadata that names its last exclusive
-// attachment, on whatever node. Without it a process that goes on after a crash
-// could not know that the volume was fenced and moved meanwhile, and would write
-// an old log over newer data.
-const ownerKey = "cairn.storage/attachment"
-
-// own makes an attachment the image's last, once its lock is this process's. One
-// that goes on must still be it, and is told so also when it did not get the lock.
+// own makes an attachment the image's last, on whatever node, once its lock is
+// this process's. One that goes on must still be it, and is told so also when it
+// did not get the lock: without that, a process that goes on after a crash could not
+// know that the volume was fenced and moved meanwhile, and would write an old log
+// over newer data.
 func (a *Attacher) own(ctx context.Context, conn ceph.Conn, t *attached, image ceph.Image, opened error) (ceph.Image, error) {
 	var err error
 	switch {
@@ -24,7 +21,7 @@ func (a *Attacher) own(ctx context.Context, conn ceph.Conn, t *attached, image c
 		err = a.owns(ctx, conn, t)
 	case opened == nil:
 		step.Enter(ctx, "note the attachment with "+t.volume.Image.String())
-		err = conn.SetImageMetadata(ctx, t.volume.Image, map[string]string{ownerKey: t.kept.File})
+		err = conn.SetImageMetadata(ctx, t.volume.Image, map[string]string{ceph.AttachmentKey: t.kept.File})
 	}
 	if opened != nil {
 		if fault.KindOf(err) == fault.Conflict {
@@ -45,7 +42,7 @@ func (a *Attacher) owns(ctx context.Context, conn ceph.Conn, t *attached) error 
 	if err != nil {
 		return err
 	}
-	if last := info.Metadata[ownerKey]; last != t.kept.File {
+	if last := info.Metadata[ceph.AttachmentKey]; last != t.kept.File {
 		return fault.Errorf(fault.Conflict, "%s was attached elsewhere since (%s)", t.volume.Image, last)
 	}
 	return nil

@@ -19,7 +19,8 @@ import (
 // all that it has begun, makes it stable, keeps what comes then, and gives the
 // lock away. That the lock is free is its answer. The lock alone says who may
 // write, at every moment: whatever ends a hold early makes the group snapshot
-// fail, and nothing else.
+// fail, and nothing else. The kernel's client needs no such word: it gives its lock
+// away by itself when somebody asks.
 
 const (
 	// holdFor is how long a data path lets itself be held.
@@ -59,8 +60,8 @@ func (g group) hold(ctx context.Context, images []ceph.ImageRef) (asked []held, 
 			if err != nil {
 				return err
 			}
-			owned, err := locked(ioctx, id)
-			if err != nil || !owned {
+			ours, err := attachedByUs(ioctx, id)
+			if err != nil || !ours {
 				return err
 			}
 			asked = append(asked, held{ref, id})
@@ -80,6 +81,20 @@ func (g group) hold(ctx context.Context, images []ceph.ImageRef) (asked []held, 
 	return asked, nil
 }
 
+// attachedByUs reports whether Cairn's data path has an image's lock. Any other
+// owner gives it away when it is asked for, or is not to be asked.
+func attachedByUs(ioctx *rados.IOContext, id string) (bool, error) {
+	owned, err := locked(ioctx, id)
+	if err != nil || !owned {
+		return false, err
+	}
+	now, err := readHeader(ioctx, id, noSnapshot)
+	if err != nil {
+		return false, err
+	}
+	return now.metadata[ceph.AttachmentKey] != "", nil
+}
+
 // untilFree waits until nobody has an image's exclusive lock.
 func (g group) untilFree(ctx context.Context, image held) error {
 	tick := time.NewTicker(holdPoll)
@@ -96,8 +111,7 @@ func (g group) untilFree(ctx context.Context, image held) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return ceph.Errorf(ceph.Busy, g.op, "the client that has %s in use does not let go of it for a group snapshot: "+
-				"the kernel's client cannot, Cairn's data path does so within %s", image.ref, letGoWithin)
+			return ceph.Errorf(ceph.Busy, g.op, "the client that has %s in use has not let go of it for a group snapshot within %s", image.ref, letGoWithin)
 		}
 	}
 }

@@ -30,7 +30,7 @@ func TestPlantedBugs(t *testing.T) {
 		"the journal is kept in memory":                     {"NodePublishVolume", "mount", mutant{ofJournal: lostJournal}},
 		"a publish knows only what its own process mounted": {"NodePublishVolume", "mount", mutant{ofHost: func(h host.Host) host.Host { return &shortSighted{Host: h, bound: map[string]bool{}} }}},
 		"an unstage unmounts only what its process mounted": {"NodeUnstageVolume", "mount", mutant{ofHost: func(h host.Host) host.Host { return &tidy{Host: h, mounted: map[string]bool{}} }}},
-		"an attach knows only its own process's devices":    {"NodeStageVolume", "block", mutant{ofAttacher: func(a attach.Attacher) attach.Attacher { return &amnesiac{Attacher: a, mine: map[string]bool{}} }}},
+		"a detach knows only its own process's devices":     {"NodeUnstageVolume", "block", mutant{ofAttacher: func(a attach.Attacher) attach.Attacher { return &amnesiac{Attacher: a, mine: map[string]bool{}} }}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := slices.IndexFunc(scenario.RPCs(), func(r scenario.RPC) bool { return r.Name == bug.rpc })
@@ -154,11 +154,13 @@ type amnesiac struct {
 }
 
 func (a *amnesiac) Attach(ctx context.Context, v attach.Volume) (attach.Device, error) {
-	if !a.mine[v.ID] {
-		if found, err := attach.Find(ctx, a.Attacher, v.ID); err != nil || found != nil {
-			v.ID += "+"
-		}
-	}
 	a.mine[v.ID] = true
 	return a.Attacher.Attach(ctx, v)
+}
+
+func (a *amnesiac) Detach(ctx context.Context, volumeID string) error {
+	if !a.mine[volumeID] {
+		return nil
+	}
+	return a.Attacher.Detach(ctx, volumeID)
 }
