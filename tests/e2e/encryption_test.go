@@ -10,7 +10,7 @@ import (
 	"github.com/cairn-storage/cairn/tests/e2e/kubectl"
 )
 
-// secret has the key that wraps the volumes' own.
+// keySecret has the key that wraps the volumes' own.
 func keySecret(key string) string {
 	return fmt.Sprintf(`
 apiVersion: v1
@@ -43,6 +43,7 @@ func encryptedVolumes(t *testing.T) {
 	require.Zero(t, objectsWith(t, volumeOf(t, "closed"), text), "objects of the encrypted volume have the text")
 
 	drop(t, "pod/closed")
+	detached(t, "closed")
 	_, err := kubectl.RunWith(bounded(t), keySecret("another passphrase, long enough"), "apply", "-f", "-")
 	require.NoError(t, err)
 	reader := pod{name: "closed", filesystems: []string{"closed"}, script: "tail -n 1 /closed/file"}

@@ -18,7 +18,7 @@ func readsFromTwoNodes(t *testing.T) {
 	written(t, "origin")
 	// A read-only volume shows what is in the filesystem, not what is in its log.
 	drop(t, "pod/origin")
-	require.NoError(t, kubectl.UntilField(bounded(t), "", "volumeattachments", fmt.Sprintf(`{.items[?(@.spec.source.persistentVolumeName=="%s")].metadata.name}`, volumeOf(t, "origin")), ""))
+	detached(t, "origin")
 	apply(t, snapshot{name: "published", claim: "origin"})
 	ready(t, "volumesnapshot", "published")
 	apply(t, claim{name: "rox", access: "ReadOnlyMany", from: "VolumeSnapshot/published"},
@@ -28,6 +28,13 @@ func readsFromTwoNodes(t *testing.T) {
 		require.Equal(t, "published", in(t, pod, "cat /rox/file"))
 		refusesWrites(t, pod, "/rox/file")
 	}
+}
+
+// detached waits until no node has a claim's volume.
+func detached(t *testing.T, claim string) {
+	t.Helper()
+	attachment := fmt.Sprintf(`{.items[?(@.spec.source.persistentVolumeName=="%s")].metadata.name}`, volumeOf(t, claim))
+	require.NoError(t, kubectl.UntilField(bounded(t), "", "volumeattachments", attachment, ""))
 }
 
 func refusesWrites(t *testing.T, pod, file string) {
