@@ -32,6 +32,12 @@ func (c *conn) anew(ioctx *rados.IOContext, name string, cutOff func(*rados.IOCo
 	if ceph.KindOf(wrap("create", err)) != ceph.Exists {
 		return err
 	}
+	if dropped, dropErr := dropEntry(ioctx, name); dropped || dropErr != nil {
+		if dropErr != nil {
+			return errors.Join(err, dropErr)
+		}
+		return create()
+	}
 	dead, lookErr := cutOff(ioctx, name)
 	if lookErr != nil || !dead {
 		return err
@@ -50,6 +56,36 @@ func (c *conn) anew(ioctx *rados.IOContext, name string, cutOff func(*rados.IOCo
 		return errors.Join(err, gone)
 	}
 	return create()
+}
+
+// dropEntry removes a name from the directory that leads to nothing, neither to an
+// ID nor to a header: a removal was cut off, or goes on and has that left to do.
+// A create makes the ID first.
+func dropEntry(ioctx *rados.IOContext, name string) (bool, error) {
+	if _, err := imageID(ioctx, name); !errors.Is(err, rados.ErrNotFound) {
+		return false, err
+	}
+	id, err := lookUp(ioctx, directoryObject, nameKey+name)
+	if err == nil {
+		_, err = readHeader(ioctx, id, noSnapshot)
+		if err == nil {
+			return false, nil
+		}
+	}
+	if id == "" || !errors.Is(err, rados.ErrNotFound) {
+		return false, ignoreNotFound(err)
+	}
+	op := rados.CreateWriteOp()
+	defer op.Release()
+	op.Exec("rbd", "dir_remove_image", appendText(appendText(nil, name), id))
+	return true, ignoreNotFound(op.Operate(ioctx, directoryObject, rados.OperationNoFlag))
+}
+
+func ignoreNotFound(err error) error {
+	if errors.Is(err, rados.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // headless reports whether a name leads to no image.

@@ -232,3 +232,25 @@ func TestDeadlines(t *testing.T) {
 	}
 	require.NoError(t, conn.Close(), "once the cluster's own timeouts have ended the calls")
 }
+
+// TestNameLeadsNowhere makes images whose name a removal that was cut off left in
+// the directory.
+func TestNameLeadsNowhere(t *testing.T) {
+	cluster := start(t)
+	conn, pool := connect(t, cluster)
+	ioctx, ctx := raw(t, cluster), t.Context()
+	for name, passphrase := range map[string]ceph.Passphrase{"plain": "", "encrypted": ceph.Passphrase("a random passphrase of 32 bytes.")} {
+		ref, spec := ceph.ImageRef{PoolID: pool, Name: name}, ceph.ImageSpec{Size: mib, Passphrase: passphrase}
+		require.NoError(t, conn.CreateImage(ctx, ref, spec))
+		info, err := conn.ImageInfo(ctx, ref)
+		require.NoError(t, err)
+		require.NoError(t, ioctx.Delete("rbd_id."+name))
+		require.Equal(t, ceph.Exists, ceph.KindOf(conn.CreateImage(ctx, ref, ceph.ImageSpec{Size: mib})), "there is a header: it is not for us to remove")
+		require.NoError(t, ioctx.Delete("rbd_header."+info.ID))
+		require.NoError(t, conn.CreateImage(ctx, ref, spec))
+		again, err := conn.ImageInfo(ctx, ref)
+		require.NoError(t, err)
+		require.NotEqual(t, info.ID, again.ID)
+		require.NoError(t, conn.RemoveImage(ctx, ref))
+	}
+}
