@@ -52,10 +52,27 @@ func (c *conn) anew(ioctx *rados.IOContext, name string, cutOff func(*rados.IOCo
 		}
 		return ceph.Errorf(ceph.Busy, "make image "+name, "an earlier call is making it, or was cut off: then it is made anew in %s", (c.abandoned - age).Round(time.Second))
 	}
-	if gone := rbd.RemoveImage(ioctx, name); gone != nil && !errors.Is(gone, rbd.ErrNotFound) {
+	if gone := scrap(ioctx, name); gone != nil && !errors.Is(gone, rbd.ErrNotFound) {
 		return errors.Join(err, gone)
 	}
 	return create()
+}
+
+// scrap removes an image that was cut off. One that has a header is hidden first:
+// when this is cut off too, it is found by that name, in the trash as well.
+func scrap(ioctx *rados.IOContext, name string) error {
+	if nothing, err := headless(ioctx, name); nothing || err != nil {
+		return errors.Join(err, rbd.RemoveImage(ioctx, name))
+	}
+	id, err := imageID(ioctx, name)
+	if err != nil {
+		return err
+	}
+	hidden := ceph.HiddenPrefix + id
+	if err := rename(ioctx, id, name, hidden); err != nil {
+		return err
+	}
+	return remove(ioctx, hidden)
 }
 
 // dropEntry removes a name from the directory that leads to nothing, neither to an
