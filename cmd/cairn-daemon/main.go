@@ -30,7 +30,7 @@ func newCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	osd := &cobra.Command{Use: "osd", Short: "Steps of an OSD's pod"}
-	osd.AddCommand(newPrepareCommand(), newRunCommand())
+	osd.AddCommand(newRunCommand())
 	root.AddCommand(newAgentCommand(), osd, newInstallCommand(), newDisksCommand())
 	return root
 }

@@ -36,8 +36,8 @@ func TestCommandLine(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"osd", "prepare"}, `required flag(s) "data-dir", "device", "fsid", "id", "keyring", "uuid" not set`},
-		{[]string{"osd", "prepare", "--device", "/dev/sdb", "--id", "1", "--uuid", "x", "--fsid", "y", "--data-dir", "/d", "--keyring", "/k"}, "device: "},
+		{[]string{"osd", "run", "--", "true"}, `required flag(s) "data-dir", "device", "fsid", "id", "keyring", "uuid" not set`},
+		{[]string{"osd", "run", "--device", "/dev/sdb", "--id", "1", "--uuid", "x", "--fsid", "y", "--data-dir", "/d", "--keyring", "/k", "--", "true"}, "device: "},
 		{[]string{"agent", "--node", ""}, "--node: "},
 		{[]string{"agent", "--node", "n", "--interval", "1ms"}, "--interval: "},
 		{[]string{"install"}, "accepts 1 arg(s)"},

@@ -120,13 +120,25 @@ func residentOf(pid int) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(string(raw)) {
+	return vmRSS(string(raw))
+}
+
+// vmRSS adds up, in MiB, what the status files of some processes have as VmRSS.
+func vmRSS(status string) (mib float64, err error) {
+	found := false
+	for line := range strings.Lines(status) {
 		if f := strings.Fields(line); len(f) > 1 && f[0] == "VmRSS:" {
 			kib, err := strconv.ParseFloat(f[1], 64)
-			return kib / 1024, err
+			if err != nil {
+				return 0, err
+			}
+			mib, found = mib+kib/1024, true
 		}
 	}
-	return 0, fmt.Errorf("process %d has no VmRSS", pid)
+	if !found {
+		return 0, errors.New("no process with a VmRSS")
+	}
+	return mib, nil
 }
 
 func fillVolumes(ctx context.Context, client kubernetes.Interface) error {

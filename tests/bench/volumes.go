@@ -297,18 +297,9 @@ func resident(ctx context.Context, node, pattern string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	total, found := 0.0, false
-	for line := range strings.Lines(out) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "VmRSS:" {
-			kib, err := strconv.ParseFloat(f[1], 64)
-			if err != nil {
-				return 0, err
-			}
-			total, found = total+kib/1024, true
-		}
-	}
-	if !found {
-		return 0, fmt.Errorf("nothing runs on %s that matches %s", node, pattern)
+	total, err := vmRSS(out)
+	if err != nil {
+		return 0, fmt.Errorf("what runs on %s and matches %s: %w", node, pattern, err)
 	}
 	return total, nil
 }

@@ -107,10 +107,7 @@ func ignoreNotFound(err error) error {
 
 // headless reports whether a name leads to no image.
 func headless(ioctx *rados.IOContext, name string) (bool, error) {
-	id, err := imageID(ioctx, name)
-	if err == nil {
-		_, err = readHeader(ioctx, id, noSnapshot)
-	}
+	_, _, err := headerOf(ioctx, name)
 	if errors.Is(err, rados.ErrNotFound) {
 		return true, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ceph/go-ceph/rados"
 
@@ -53,6 +54,16 @@ type header struct {
 	metadata map[string]string
 }
 
+// headerOf returns the ID that a name leads to, and the header of that image.
+func headerOf(ioctx *rados.IOContext, name string) (string, *header, error) {
+	id, err := imageID(ioctx, name)
+	if err != nil {
+		return "", nil, err
+	}
+	now, err := readHeader(ioctx, id, noSnapshot)
+	return id, now, err
+}
+
 // readHeader reads size (as of a snapshot) and metadata of an image. ENOENT when
 // the image or the snapshot is gone.
 func readHeader(ioctx *rados.IOContext, id string, snap uint64) (*header, error) {
@@ -88,6 +99,24 @@ func changeMetadata(ioctx *rados.IOContext, id string, set map[string]string, re
 	}
 	op.Exec("rbd", "metadata_set", encodeMetadata(set))
 	return op.Operate(ioctx, headerObject+id, rados.OperationNoFlag)
+}
+
+// announceMetadata changes an image's metadata and has clients that have it open
+// read it again; within bounds how long they may take, zero by Ceph's default.
+func announceMetadata(ioctx *rados.IOContext, id string, set map[string]string, remove []string, within time.Duration) error {
+	if err := changeMetadata(ioctx, id, set, remove); err != nil {
+		return err
+	}
+	_, _, err := ioctx.NotifyWithTimeout(headerObject+id, headerUpdate(), within)
+	return err
+}
+
+// headerUpdate is the message that has clients with an open image read its header
+// again (src/librbd/WatchNotifyTypes.h): version, compatible version, length, code.
+func headerUpdate() []byte {
+	const code = 3
+	message := binary.LittleEndian.AppendUint32([]byte{1, 1}, 4)
+	return binary.LittleEndian.AppendUint32(message, code)
 }
 
 // own returns metadata with its owner.

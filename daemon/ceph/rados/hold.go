@@ -140,13 +140,10 @@ func locked(ioctx *rados.IOContext, id string) (bool, error) {
 	return info.NumLockers > 0, nil
 }
 
-// tellHolder changes an image's metadata and has those who have it open look at it.
+// tellHolder has who has an image open see a change of its metadata. Who does not
+// answer is seen by the lock that it keeps.
 func tellHolder(ioctx *rados.IOContext, id string, set map[string]string, remove []string) error {
-	if err := changeMetadata(ioctx, id, set, remove); err != nil {
-		return err
-	}
-	// Who does not answer is seen by the lock that it keeps.
-	_, _, err := ioctx.NotifyWithTimeout(headerObject+id, headerUpdate(), letGoWithin)
+	err := announceMetadata(ioctx, id, set, remove, letGoWithin)
 	if ceph.Is(wrap("", err), ceph.Timeout) {
 		return nil
 	}

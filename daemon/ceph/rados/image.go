@@ -134,11 +134,7 @@ func (c *conn) ListImages(ctx context.Context, poolID int64, namespace, after st
 // for those that a clone was born with.
 func (c *conn) SetImageMetadata(ctx context.Context, ref ceph.ImageRef, metadata map[string]string) error {
 	return c.on(ctx, "set metadata of "+ref.String(), ref, func(ioctx *rados.IOContext) error {
-		id, err := imageID(ioctx, ref.Name)
-		if err != nil {
-			return err
-		}
-		now, err := readHeader(ioctx, id, noSnapshot)
+		id, now, err := headerOf(ioctx, ref.Name)
 		if err != nil {
 			return err
 		}
@@ -153,11 +149,7 @@ func (c *conn) SetImageMetadata(ctx context.Context, ref ceph.ImageRef, metadata
 // GrowImage makes an image at least size bytes long.
 func (c *conn) GrowImage(ctx context.Context, ref ceph.ImageRef, size int64) error {
 	return c.on(ctx, "grow "+ref.String(), ref, func(ioctx *rados.IOContext) error {
-		id, err := imageID(ioctx, ref.Name)
-		if err != nil {
-			return err
-		}
-		now, err := readHeader(ioctx, id, noSnapshot)
+		_, now, err := headerOf(ioctx, ref.Name)
 		if err != nil {
 			return err
 		}

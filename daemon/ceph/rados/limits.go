@@ -2,7 +2,6 @@ package rados
 
 import (
 	"context"
-	"encoding/binary"
 	"strconv"
 
 	"github.com/ceph/go-ceph/rados"
@@ -43,18 +42,6 @@ func (c *conn) LimitImage(ctx context.Context, ref ceph.ImageRef, limits ceph.Li
 		if err != nil {
 			return err
 		}
-		if err := changeMetadata(ioctx, id, metadata, nil); err != nil {
-			return err
-		}
-		_, _, err = ioctx.Notify(headerObject+id, headerUpdate())
-		return err
+		return announceMetadata(ioctx, id, metadata, nil, 0)
 	})
-}
-
-// headerUpdate is the message that has clients with an open image read its header
-// again (src/librbd/WatchNotifyTypes.h): version, compatible version, length, code.
-func headerUpdate() []byte {
-	const code = 3
-	message := binary.LittleEndian.AppendUint32([]byte{1, 1}, 4)
-	return binary.LittleEndian.AppendUint32(message, code)
 }

@@ -11,23 +11,11 @@ import (
 	"github.com/cairn-storage/cairn/daemon/disk"
 )
 
-func newPrepareCommand() *cobra.Command {
-	var request disk.Request
-	cmd := &cobra.Command{
-		Use:   "prepare",
-		Short: "Make an OSD on a blank device, or activate the one that is there; refuse anything else",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return prepare(cmd, request) },
-	}
-	prepareFlags(cmd, &request)
-	return cmd
-}
-
 func newRunCommand() *cobra.Command {
 	var request disk.Request
 	cmd := &cobra.Command{
 		Use:   "run [flags] -- PROGRAM [ARGUMENT...]",
-		Short: "Prepare an OSD's device as 'prepare' does, and become its daemon",
+		Short: "Make an OSD on a blank device, or activate the one that is there, and become its daemon; refuse any other device",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, daemon []string) error {
 			program, err := exec.LookPath(daemon[0])
@@ -40,20 +28,6 @@ func newRunCommand() *cobra.Command {
 			return fmt.Errorf("become %s: %w", program, syscall.Exec(program, daemon, os.Environ()))
 		},
 	}
-	prepareFlags(cmd, &request)
-	return cmd
-}
-
-func prepare(cmd *cobra.Command, request disk.Request) error {
-	outcome, err := disk.NewPreparer(disk.ThisHost()).Prepare(cmd.Context(), request)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "osd.%d on %s: %s\n", request.ID, request.Device, outcome)
-	return err
-}
-
-func prepareFlags(cmd *cobra.Command, request *disk.Request) {
 	flags := cmd.Flags()
 	flags.StringVar(&request.Device, "device", "", "stable path of the device, below /dev/disk")
 	flags.Int32Var(&request.ID, "id", -1, "ID of the OSD")
@@ -66,4 +40,14 @@ func prepareFlags(cmd *cobra.Command, request *disk.Request) {
 	for _, name := range []string{"device", "id", "uuid", "fsid", "data-dir", "keyring"} {
 		cobra.CheckErr(cmd.MarkFlagRequired(name))
 	}
+	return cmd
+}
+
+func prepare(cmd *cobra.Command, request disk.Request) error {
+	outcome, err := disk.NewPreparer(disk.ThisHost()).Prepare(cmd.Context(), request)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "osd.%d on %s: %s\n", request.ID, request.Device, outcome)
+	return err
 }
