@@ -183,3 +183,21 @@ func TestTopology(t *testing.T) {
 	_, err = ask()
 	require.Equal(t, codes.Unavailable, server.Code(err))
 }
+
+// Kubelet gives the label of an SELinux volume as an option of the mount, quoted.
+func TestSELinuxLabelReachesTheMount(t *testing.T) {
+	b := newBench(t)
+	c := mountCapability(csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER)
+	const label = `context="system_u:object_r:container_file_t:s0:c1,c2"`
+	c.GetMount().MountFlags = []string{"noatime", label}
+	require.NoError(t, b.stage(c))
+	require.NoError(t, b.publish("target", c))
+	mounts, err := b.host.List()
+	require.NoError(t, err)
+	require.Len(t, mounts, 2)
+	require.Equal(t, []string{"noatime", label}, mounts[0].Opts)
+	require.Equal(t, []string{"bind"}, mounts[1].Opts, "which has the label of what it is bound to")
+
+	c.GetMount().MountFlags = []string{label[:len(label)-1] + `",dev`}
+	require.Equal(t, codes.InvalidArgument, server.Code(b.stage(c)))
+}

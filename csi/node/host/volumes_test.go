@@ -158,3 +158,20 @@ func TestReadOnlyOptions(t *testing.T) {
 	require.Error(t, NewLinux().Alive("/nowhere"))
 	require.NoError(t, NewLinux().Alive("/"))
 }
+
+// Options are given to mount as they are: a quoted label stays quoted, for there
+// may be a comma in it.
+func TestOptionsAreGivenToMount(t *testing.T) {
+	dir := t.TempDir()
+	for tool, script := range map[string]string{
+		"blkid": "echo TYPE=xfs", "fsck": "true", "mount": `printf '%s\n' "$@" >"${0%/*}/arguments"`,
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, tool), []byte("#!/bin/sh\n"+script+"\n"), 0o755))
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	label := `context="system_u:object_r:container_file_t:s0:c1,c2"`
+	require.NoError(t, NewLinux().Mount(t.Context(), "/dev/null", "/mnt", "xfs", []string{"noatime", label}))
+	arguments, err := os.ReadFile(filepath.Join(dir, "arguments"))
+	require.NoError(t, err)
+	require.Equal(t, "-t\nxfs\n-o\nnoatime,"+label+",nouuid,defaults\n/dev/null\n/mnt\n", string(arguments))
+}
