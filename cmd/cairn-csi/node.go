@@ -72,18 +72,20 @@ func (o nodeOptions) run(ctx context.Context) error {
 		return err
 	}
 	credentials := connections.Secrets{Client: client.CoreV1().Secrets(o.namespace), Name: connections.NodeSecret(o.name)}
+	clusters := connections.New(credentials, rados.Connector{}, connections.Timeouts)
 	driver := &node.Server{
-		ID: o.name, KubeletDir: o.kubelet, Method: method, Attacher: o.attacher(method, credentials),
+		ID: o.name, KubeletDir: o.kubelet, Method: method, Attacher: o.attacher(method, clusters),
 		Host:        host.NewLinux(),
 		Journal:     journal.Journal{Dir: filepath.Join(o.state, "node")},
 		Credentials: credentials,
+		Clusters:    clusters,
 		Keys: &kms.Keys{Source: kms.Kubernetes{
 			ConfigMaps: client.CoreV1().ConfigMaps(o.namespace), Secrets: client.CoreV1().Secrets(o.namespace)}},
 		Labels:     o.labels(client),
 		MaxVolumes: o.volumes,
 	}
 	if method == probe.KRBD {
-		driver.EncryptedAttacher = o.attacher(probe.FUSE, credentials)
+		driver.EncryptedAttacher = o.attacher(probe.FUSE, clusters)
 	}
 	if err := driver.Reconcile(ctx); err != nil {
 		// Each volume is looked at again when kubelet asks for it.
@@ -123,9 +125,9 @@ func (o nodeOptions) choose(ctx context.Context) (string, error) {
 	return method, nil
 }
 
-func (o nodeOptions) attacher(method string, credentials connections.Source) attach.Attacher {
+func (o nodeOptions) attacher(method string, clusters *connections.Manager) attach.Attacher {
 	if method == probe.KRBD {
-		return krbd.Attacher{Clusters: connections.New(credentials, rados.Connector{}, connections.Timeouts)}
+		return krbd.Attacher{Clusters: clusters}
 	}
 	return remote.NewClient(attachSocket(o.state))
 }

@@ -19,7 +19,7 @@ func (c *creation) metadata(depth int) map[string]string {
 	if c.encryption.record != "" {
 		m[kms.MetadataKey] = c.encryption.record
 	}
-	optional := map[string]string{imagemeta.Claim: c.Claim, imagemeta.Limits: c.qos.text}
+	optional := map[string]string{imagemeta.Claim: c.Claim, imagemeta.Limits: c.qos.text, imagemeta.Log: c.log, imagemeta.LogReplayer: ""}
 	if c.source != nil {
 		m[imagemeta.Source], m[imagemeta.Depth] = c.source.code, strconv.Itoa(depth)
 	}

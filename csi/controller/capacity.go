@@ -91,8 +91,10 @@ func (s *Server) room(ctx context.Context, cluster ceph.Block, fsid string, pool
 
 // GetCapacity says how much room there is for volumes of a StorageClass.
 func (s *Server) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
+	var wants []capability.Want
 	if len(req.GetVolumeCapabilities()) > 0 {
-		if _, err := capability.ParseAll(req.GetVolumeCapabilities()); err != nil {
+		var err error
+		if wants, err = capability.ParseAll(req.GetVolumeCapabilities()); err != nil {
 			return nil, err
 		}
 	}
@@ -125,6 +127,6 @@ func (s *Server) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (
 	return &csi.GetCapacityResponse{
 		AvailableCapacity: available,
 		MaximumVolumeSize: wrapperspb.Int64(min(available, largest)),
-		MinimumVolumeSize: wrapperspb.Int64(mebibyte),
+		MinimumVolumeSize: wrapperspb.Int64(leastOf(wants)),
 	}, nil
 }

@@ -100,6 +100,8 @@ func TestCreateRefuses(t *testing.T) {
 		"negative limit":     {size(0, -1), outOfRange, "capacity_range.limit_bytes:"},
 		"size over limit":    {size(2<<30, 1<<30), outOfRange, "capacity_range:"},
 		"no whole MiB":       {size(1, 1000), outOfRange, "capacity_range.limit_bytes:"},
+		"small xfs":          {size(1<<20, 300<<20-1), outOfRange, "capacity_range.limit_bytes: 314572799 is less than 300 MiB"},
+		"no whole MiB xfs":   {size(300<<20+1, 300<<20+2), outOfRange, "capacity_range.limit_bytes:"},
 		"too large":          {size(1<<62, 0), outOfRange, "capacity_range.required_bytes:"},
 		"no cluster":         {func(r *csi.CreateVolumeRequest) { delete(r.Parameters, "clusterID") }, invalid, "parameters.clusterID:"},
 		"cluster no fsid":    {param("clusterID", "main"), invalid, "parameters.clusterID:"},
@@ -200,16 +202,20 @@ func TestCreateCostsOneLookUpAndOneCreate(t *testing.T) {
 }
 
 func TestSizes(t *testing.T) {
-	for _, c := range []struct{ required, limit, want int64 }{
-		{0, 0, 1 << 30},
-		{1, 0, 1 << 20},
-		{1 << 20, 0, 1 << 20},
-		{1<<20 + 1, 0, 2 << 20},
-		{0, 5 << 20, 5 << 20},
-		{0, 5<<20 + 7, 5 << 20},
-		{1<<20 + 1, 2 << 20, 2 << 20},
+	for _, c := range []struct{ required, limit, least, want int64 }{
+		{0, 0, 1 << 20, 1 << 30},
+		{1, 0, 1 << 20, 1 << 20},
+		{1 << 20, 0, 1 << 20, 1 << 20},
+		{1<<20 + 1, 0, 1 << 20, 2 << 20},
+		{0, 5 << 20, 1 << 20, 5 << 20},
+		{0, 5<<20 + 7, 1 << 20, 5 << 20},
+		{1<<20 + 1, 2 << 20, 1 << 20, 2 << 20},
+		{1 << 20, 0, 300 << 20, 300 << 20},
+		{1 << 20, 300 << 20, 300 << 20, 300 << 20},
+		{0, 400 << 20, 300 << 20, 400 << 20},
+		{301 << 20, 0, 300 << 20, 301 << 20},
 	} {
-		got, err := sizeOf(&csi.CapacityRange{RequiredBytes: c.required, LimitBytes: c.limit})
+		got, err := sizeOf(&csi.CapacityRange{RequiredBytes: c.required, LimitBytes: c.limit}, c.least)
 		require.NoError(t, err)
 		require.Equal(t, c.want, got, "%+v", c)
 	}
@@ -223,7 +229,7 @@ func TestRepeats(t *testing.T) {
 		"the same":           {plain, ""},
 		"smaller fits":       {func(r *csi.CreateVolumeRequest) { r.CapacityRange.RequiredBytes = 1 << 20 }, ""},
 		"larger":             {func(r *csi.CreateVolumeRequest) { r.CapacityRange.RequiredBytes = 2 << 30 }, "capacity_range:"},
-		"limit below":        {func(r *csi.CreateVolumeRequest) { r.CapacityRange = &csi.CapacityRange{LimitBytes: 1 << 20} }, "capacity_range:"},
+		"limit below":        {func(r *csi.CreateVolumeRequest) { r.CapacityRange = &csi.CapacityRange{LimitBytes: 500 << 20} }, "capacity_range:"},
 		"other features":     {func(r *csi.CreateVolumeRequest) { r.Parameters["imageFeatures"] = "layering,exclusive-lock" }, "parameters.imageFeatures:"},
 		"features reordered": {func(r *csi.CreateVolumeRequest) { r.Parameters["imageFeatures"] = " " }, ""},
 	} {

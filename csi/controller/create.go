@@ -2,11 +2,13 @@ package controller
 
 import (
 	"context"
+	"slices"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
 	"github.com/cairn-storage/cairn/csi/capability"
 	"github.com/cairn-storage/cairn/csi/fault"
+	"github.com/cairn-storage/cairn/csi/imagemeta"
 	"github.com/cairn-storage/cairn/csi/kms"
 	"github.com/cairn-storage/cairn/csi/step"
 	"github.com/cairn-storage/cairn/csi/volumeid"
@@ -23,6 +25,8 @@ type creation struct {
 	limits *csi.CapacityRange
 	source *source
 	qos    qos
+	// log is what the image's metadata say of its filesystem's log.
+	log string
 	// encryption of the image, if it is to be encrypted.
 	encryption encryption
 	Parameters
@@ -64,10 +68,15 @@ func parseCreate(req *csi.CreateVolumeRequest) (*creation, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err = capability.ParseAll(req.GetVolumeCapabilities()); err != nil {
+	wants, err := capability.ParseAll(req.GetVolumeCapabilities())
+	if err != nil {
 		return nil, err
 	}
-	if c.size, err = sizeOf(c.limits); err != nil {
+	least := mebibyte
+	if req.GetVolumeContentSource() == nil {
+		least = leastOf(wants) // else its filesystem is there already
+	}
+	if c.size, err = sizeOf(c.limits, least); err != nil {
 		return nil, err
 	}
 	if c.Parameters, err = parseParameters(req.GetParameters()); err != nil {
@@ -79,8 +88,13 @@ func parseCreate(req *csi.CreateVolumeRequest) (*creation, error) {
 	if err = c.Topology.check(req.GetAccessibilityRequirements()); err != nil {
 		return nil, err
 	}
-	c.source, err = c.parseSource(req.GetVolumeContentSource())
-	return c, err
+	if c.source, err = c.parseSource(req.GetVolumeContentSource()); err != nil {
+		return nil, err
+	}
+	if c.source != nil && slices.ContainsFunc(wants, func(w capability.Want) bool { return w.ReadOnly && !w.Block }) {
+		c.log = imagemeta.LogPending
+	}
+	return c, nil
 }
 
 func (s *Server) create(ctx context.Context, cluster ceph.Block, c *creation) (*csi.Volume, error) {

@@ -27,7 +27,7 @@ func (s *Server) ControllerExpandVolume(ctx context.Context, req *csi.Controller
 			return nil, err
 		}
 	}
-	size, err := sizeOf(req.GetCapacityRange())
+	size, err := sizeOf(req.GetCapacityRange(), mebibyte)
 	if err != nil {
 		return nil, err
 	}

@@ -2,9 +2,11 @@ package controller
 
 import (
 	"math"
+	"slices"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
+	"github.com/cairn-storage/cairn/csi/capability"
 	"github.com/cairn-storage/cairn/csi/fault"
 )
 
@@ -12,13 +14,23 @@ const (
 	mebibyte = int64(1) << 20
 	// defaultSize is that of a volume whose size nobody named.
 	defaultSize = int64(1) << 30
+	// leastXFS is the smallest xfs that mkfs.xfs makes.
+	leastXFS = 300 * mebibyte
 	// largest is the largest image that RBD has.
 	largest = int64(1) << 60
 )
 
+// leastOf returns the smallest size that a volume can have for what it is wanted as.
+func leastOf(wants []capability.Want) int64 {
+	if slices.ContainsFunc(wants, func(w capability.Want) bool { return w.Filesystem == "xfs" }) {
+		return leastXFS
+	}
+	return mebibyte
+}
+
 // sizeOf returns the size to make for a capacity range: the least multiple of
-// 1 MiB that holds it.
-func sizeOf(r *csi.CapacityRange) (int64, error) {
+// 1 MiB that holds it, and not less than least.
+func sizeOf(r *csi.CapacityRange, least int64) (int64, error) {
 	required, limit := r.GetRequiredBytes(), r.GetLimitBytes()
 	switch {
 	case required < 0:
@@ -27,6 +39,8 @@ func sizeOf(r *csi.CapacityRange) (int64, error) {
 		return 0, fault.Field(fault.OutOfRange, "capacity_range.limit_bytes", "%d is negative", limit)
 	case limit > 0 && required > limit:
 		return 0, fault.Field(fault.OutOfRange, "capacity_range", "required_bytes %d is more than limit_bytes %d", required, limit)
+	case limit > 0 && limit < least:
+		return 0, fault.Field(fault.OutOfRange, "capacity_range.limit_bytes", "%d is less than %d MiB: a volume has at least 1 MiB, one with an xfs %d MiB", limit, least/mebibyte, leastXFS/mebibyte)
 	case required > largest:
 		return 0, fault.Field(fault.OutOfRange, "capacity_range.required_bytes", "%d is more than the %d that an image can have", required, largest)
 	}
@@ -34,7 +48,7 @@ func sizeOf(r *csi.CapacityRange) (int64, error) {
 	if size == 0 {
 		size = min(defaultSize, roundDown(limit))
 	}
-	if limit > 0 && (size > limit || size == 0) {
+	if size = max(size, least); limit > 0 && size > limit {
 		return 0, fault.Field(fault.OutOfRange, "capacity_range.limit_bytes", "%d does not leave room for a whole number of MiB from %d up", limit, max(required, mebibyte))
 	}
 	return size, nil

@@ -26,7 +26,16 @@ const (
 	Depth = "cairn.storage/depth"
 	// Limits of the image's I/O, as they were last set.
 	Limits = "cairn.storage/limits"
+	// Log of a clone's filesystem, where the volume was made to be read only:
+	// LogPending until what is in the log was brought to its place, then who did
+	// that. Other images have none, or an empty one: nothing is known of their logs.
+	Log = "cairn.storage/log"
+	// LogReplayer is who began last to replay the log.
+	LogReplayer = "cairn.storage/log-replayer"
 )
+
+// LogPending is the Log of an image that nobody has read yet: one node may replay it.
+const LogPending = "pending"
 
 // TemporaryPrefix begins the names of snapshots that are made to clone a volume,
 // and removed then; the name of the clone's image follows. No snapshot that is

@@ -20,6 +20,8 @@ const (
 	ReadOnlyFilesystem = "ReadOnlyFilesystem"
 	// FilesystemDown: the filesystem answers with errors.
 	FilesystemDown = "FilesystemDown"
+	// LogNotReplayed: what is in the filesystem's log alone is not seen.
+	LogNotReplayed = "LogNotReplayed"
 	// AttachUnreachable: the process that holds the volumes does not answer.
 	AttachUnreachable = "AttachUnreachable"
 )
@@ -49,6 +51,10 @@ func (s *Server) troubles(r *journal.Record, device *attach.Device) []Trouble {
 	}
 	if m != nil && m.FilesystemReadOnly && !r.ReadOnly {
 		add(ReadOnlyFilesystem, "the filesystem met an error and is read-only now: delete the pods that use it, so that it is checked and mounted anew")
+	}
+	if m != nil && m.WithoutLog {
+		add(LogNotReplayed, "the filesystem was not unmounted, and is read without what is in its log: files may be missing or older. "+
+			"It is not for the driver to write to this volume while it is read only: mount it to write (ReadWriteOnce) once")
 	}
 	if err := s.Host.Alive(r.StagingPath); err != nil {
 		add(FilesystemDown, "the filesystem answers with an error: delete the pods that use it, so that it is mounted anew: %v", err)
@@ -111,8 +117,12 @@ func (s *Server) NodeGetVolumeHealth(ctx context.Context, req *csi.NodeGetVolume
 		return nil, err
 	}
 	for _, t := range s.troubles(r, device) {
+		status := csi.VolumeHealthErrorType_INACCESSIBLE
+		if t.Reason == LogNotReplayed {
+			status = csi.VolumeHealthErrorType_DEGRADED
+		}
 		health.HealthStatuses = append(health.HealthStatuses, &csi.VolumeHealth_VolumeHealthEntry{
-			Status: csi.VolumeHealthErrorType_INACCESSIBLE, Reason: t.Reason, Message: t.Message})
+			Status: status, Reason: t.Reason, Message: t.Message})
 	}
 	return &csi.NodeGetVolumeHealthResponse{VolumeHealth: health}, nil
 }

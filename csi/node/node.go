@@ -11,7 +11,13 @@ import (
 	"github.com/cairn-storage/cairn/csi/connections"
 	"github.com/cairn-storage/cairn/csi/node/host"
 	"github.com/cairn-storage/cairn/csi/node/journal"
+	"github.com/cairn-storage/cairn/daemon/ceph"
 )
+
+// Clusters run calls against a cluster (connections.Manager).
+type Clusters interface {
+	Do(ctx context.Context, fsid string, f func(ceph.Block) error) error
+}
 
 // Server is the Node service.
 type Server struct {
@@ -26,6 +32,8 @@ type Server struct {
 	Host        host.Host
 	Journal     journal.Journal
 	Credentials connections.Source
+	// Clusters are asked for the metadata of images that are read only.
+	Clusters Clusters
 	// EncryptedAttacher attaches encrypted volumes where Attacher cannot; nil is
 	// Attacher.
 	EncryptedAttacher attach.Attacher

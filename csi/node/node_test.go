@@ -61,8 +61,10 @@ func newBench(t *testing.T) *bench {
 	require.NoError(t, err)
 	dir := t.TempDir()
 	b := &bench{t: t, conn: conn, ref: ref, code: code, attacher: &fakeattach.Attacher{Connector: cluster}, host: fakehost.New(fakeDevice)}
+	credentials := connections.Static{fsid: {FSID: fsid, Key: "secret"}}
 	b.Server = &Server{ID: "node-1", KubeletDir: dir, Method: "fake", Attacher: b.attacher, Host: b.host,
-		Journal: journal.Journal{Dir: filepath.Join(dir, "journal")}, Credentials: connections.Static{fsid: {FSID: fsid, Key: "secret"}}}
+		Journal: journal.Journal{Dir: filepath.Join(dir, "journal")}, Credentials: credentials,
+		Clusters: connections.New(credentials, cluster, connections.Timeouts)}
 	return b
 }
 

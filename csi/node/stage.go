@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -52,7 +53,7 @@ func (s *Server) resume(ctx context.Context, g staging, old *journal.Record) (do
 		klog.FromContext(ctx).Info("What was staged is gone: staging anew", "reason", err.Error())
 		return false, s.takeDown(ctx, old)
 	}
-	if old.Step == journal.Unstaging || old.BootID != durable.BootID() {
+	if old.Step == journal.Unstaging || old.Step == journal.Replaying || old.BootID != durable.BootID() {
 		return false, s.takeDown(ctx, old)
 	}
 	return false, nil
@@ -120,6 +121,11 @@ func (s *Server) undo(ctx context.Context, r journal.Record, failed error) error
 
 // build attaches a volume and mounts its filesystem, and notes both.
 func (s *Server) build(ctx context.Context, g staging, r *journal.Record, volume attach.Volume) (err error) {
+	if r.ReadOnly {
+		if err := s.settleLog(ctx, g.id, r, volume); err != nil {
+			return err
+		}
+	}
 	r.Device, err = s.attacher(r).Attach(ctx, volume)
 	if err != nil {
 		return fmt.Errorf("attach volume %s: %w", g.code, err)
@@ -172,12 +178,31 @@ func (s *Server) mountDevice(ctx context.Context, r journal.Record, foreign bool
 	if err := os.MkdirAll(r.StagingPath, 0o750); err != nil {
 		return fmt.Errorf("make the staging path: %w", err)
 	}
-	options := append([]string{}, r.Options...)
 	if r.ReadOnly {
-		options = append(options, "ro")
+		return s.mountToRead(ctx, r)
 	}
 	step.Enter(ctx, "mount "+r.Device.Path+" with "+r.Filesystem+", formatting it if it is empty")
-	return s.Host.Mount(ctx, r.Device.Path, r.StagingPath, r.Filesystem, options)
+	return s.Host.Mount(ctx, r.Device.Path, r.StagingPath, r.Filesystem, r.Options)
+}
+
+// mountToRead mounts a filesystem read-only. One that was not unmounted, and whose
+// log is not Cairn's to replay, is mounted without what is in it; which Troubles tell.
+func (s *Server) mountToRead(ctx context.Context, r journal.Record) error {
+	step.Enter(ctx, "mount "+r.Device.Path+" with "+r.Filesystem+", to read only")
+	options := append(slices.Clone(r.Options), "ro")
+	err := s.Host.Mount(ctx, r.Device.Path, r.StagingPath, r.Filesystem, options)
+	switch {
+	case err == nil || fault.KindOf(err) == fault.Refused:
+		return err
+	case r.LogReplayed:
+		return fault.Errorf(fault.Refused, "the filesystem cannot be mounted to read only; its log was replayed once, and it is not read without what the log "+
+			"may hold since then: if the volume was written to, mount it to write (ReadWriteOnce) once more: %w", err)
+	}
+	if again := s.Host.MountWithoutLog(ctx, r.Device.Path, r.StagingPath, r.Filesystem, options); again != nil {
+		return errors.Join(err, again)
+	}
+	klog.FromContext(ctx).Info("Mounted without what is in the filesystem's log", "volume", r.VolumeID, "path", r.StagingPath, "reason", err.Error())
+	return nil
 }
 
 // NodeUnstageVolume unmounts and detaches a volume.

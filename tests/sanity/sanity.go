@@ -95,7 +95,7 @@ func Run(t *testing.T, d Driver) {
 		}),
 		d.serve(ctx, t, nodeSocket, &identity.Server{Version: "test", Controller: true}, func(s *grpc.Server) {
 			csi.RegisterNodeServer(s, &node.Server{ID: NodeID, KubeletDir: dir, Method: "test", Attacher: d.Attacher, Host: d.Host,
-				Journal: journal.Journal{Dir: filepath.Join(dir, "journal")}, Credentials: source})
+				Journal: journal.Journal{Dir: filepath.Join(dir, "journal")}, Credentials: source, Clusters: clusters})
 		}),
 	}
 

@@ -51,6 +51,7 @@ type site struct {
 	dir        string // of the cluster
 	fsid       string
 	source     connections.Static
+	clusters   *connections.Manager
 	conn       ceph.Conn
 	controller csi.ControllerClient
 }
@@ -68,6 +69,7 @@ func newSite(t *testing.T) *site {
 	t.Cleanup(func() { require.NoError(t, conn.Close()) })
 	require.NoError(t, conn.EnsurePool(t.Context(), ceph.PoolSpec{Name: pool, Size: 1, FailureDomain: "osd", Application: "rbd"}))
 	s := &site{T: t, dir: dir, fsid: credentials.FSID, source: connections.Static{credentials.FSID: credentials}, conn: conn}
+	s.clusters = connections.New(s.source, rados.Connector{}, connections.Timeouts)
 	s.controller = csi.NewControllerClient(s.serve(filepath.Join(t.TempDir(), "controller.sock"), s.registerController))
 	return s
 }
@@ -77,10 +79,9 @@ type anyNode struct{}
 func (anyNode) Known(context.Context, string) (bool, error) { return true, nil }
 
 func (s *site) registerController(g *grpc.Server) {
-	clusters := connections.New(s.source, rados.Connector{}, connections.Timeouts)
 	everywhere := places.Static{{FSID: s.fsid}}
-	work := upkeep.New(clusters, everywhere, upkeep.Defaults, nil)
-	csi.RegisterControllerServer(g, &controller.Server{Clusters: clusters, Nodes: anyNode{}, Places: everywhere, Upkeep: work, Keys: &kms.Keys{}})
+	work := upkeep.New(s.clusters, everywhere, upkeep.Defaults, nil)
+	csi.RegisterControllerServer(g, &controller.Server{Clusters: s.clusters, Nodes: anyNode{}, Places: everywhere, Upkeep: work, Keys: &kms.Keys{}})
 }
 
 // serve serves through the driver's own chain until the test ends.
@@ -118,7 +119,7 @@ func (s *site) machine(name string) *machine {
 	m.NodeClient = csi.NewNodeClient(s.serve(filepath.Join(m.dir, "node.sock"), func(g *grpc.Server) {
 		csi.RegisterIdentityServer(g, &identity.Server{Version: "test"})
 		csi.RegisterNodeServer(g, &node.Server{ID: name, KubeletDir: m.dir, Method: "fuse", Attacher: remote.NewClient(socket), Host: host.NewLinux(),
-			Journal: journal.Journal{Dir: filepath.Join(m.dir, "journal")}, Credentials: s.source, Keys: &kms.Keys{}})
+			Journal: journal.Journal{Dir: filepath.Join(m.dir, "journal")}, Credentials: s.source, Clusters: s.clusters, Keys: &kms.Keys{}})
 	}))
 	return m
 }

@@ -48,6 +48,18 @@ func (a *Attacher) Volume(id string) attach.Volume {
 	return a.volumes[id]
 }
 
+// Image returns what a device is of, open as the device has it; nil for none.
+func (a *Attacher) Image(device string) (id string, image ceph.Image) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for id, d := range a.devices {
+		if d.Path == device {
+			return id, a.images[id]
+		}
+	}
+	return "", nil
+}
+
 // Attach opens the image.
 func (a *Attacher) Attach(ctx context.Context, v attach.Volume) (attach.Device, error) {
 	a.mu.Lock()
@@ -56,6 +68,9 @@ func (a *Attacher) Attach(ctx context.Context, v attach.Volume) (attach.Device, 
 		return attach.Device{}, a.err
 	}
 	if d, ok := a.devices[v.ID]; ok {
+		if a.volumes[v.ID].ReadOnly != v.ReadOnly || a.volumes[v.ID].Exclusive != v.Exclusive {
+			return attach.Device{}, fault.Errorf(fault.Conflict, "volume %s is attached in another mode", v.ID)
+		}
 		return d, nil
 	}
 	conn, err := a.Connector.Connect(ctx, v.Credentials, ceph.ConnectOptions{})

@@ -64,6 +64,8 @@ func (a Attacher) Attach(ctx context.Context, v attach.Volume) (attach.Device, e
 		return attach.Device{}, fault.Errorf(fault.Refused, "pool %q is not the pool of %s: nothing of it is mapped", v.Pool, v.Image)
 	case found.readOnly && !v.ReadOnly:
 		return attach.Device{}, fault.Errorf(fault.Refused, "%s is mapped read-only as %s", v.Image, found.path)
+	case !found.readOnly && v.ReadOnly:
+		return attach.Device{}, fault.Errorf(fault.Refused, "%s is mapped to write as %s", v.Image, found.path)
 	}
 	return found.device(v.ID), a.alone(ctx, v, want, found)
 }

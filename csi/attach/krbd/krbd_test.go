@@ -180,6 +180,15 @@ func TestMapsAndChecksThePool(t *testing.T) {
 	require.Contains(t, string(raw), " fast pvc-1 -")
 }
 
+func TestReaderIsNotGivenAWritersMapping(t *testing.T) {
+	a := fakeSys(t)
+	a.fakeMap(t, "4", nil)
+	v := volume()
+	v.ReadOnly = true
+	_, err := a.Attach(t.Context(), v)
+	require.ErrorContains(t, err, "mapped to write")
+}
+
 func TestReadOnlyMappingIsNotWritable(t *testing.T) {
 	a := fakeSys(t)
 	a.fakeMap(t, "4", map[string]string{"config_info": "10.0.0.1:6789 name=x,ro fast pvc-1 -"})

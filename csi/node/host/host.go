@@ -8,11 +8,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
-	"k8s.io/klog/v2"
 	mount "k8s.io/mount-utils"
 	utilexec "k8s.io/utils/exec"
 
@@ -34,7 +32,9 @@ type Mount struct {
 	// FilesystemReadOnly: nobody can write, wherever it is mounted. The kernel makes
 	// a filesystem so when it meets an error.
 	FilesystemReadOnly bool
-	source             string
+	// WithoutLog: the filesystem is read without what is in its log.
+	WithoutLog bool
+	source     string
 }
 
 // Usage is how full a filesystem is.
@@ -49,9 +49,15 @@ type Host interface {
 	CanFormat(filesystem string) bool
 	// CheckBlank refuses a device that only seems to be empty.
 	CheckBlank(device, filesystem string) error
-	// Mount mounts a device's filesystem, which it makes on an empty device. With
-	// the option ro it mounts what a snapshot of a mounted filesystem holds, too.
+	// Mount mounts a device's filesystem, which it makes on an empty device, unless
+	// the options have ro.
 	Mount(ctx context.Context, device, path, filesystem string, options []string) error
+	// MountWithoutLog mounts a filesystem that was not unmounted, without replaying
+	// its log; the options have ro.
+	MountWithoutLog(ctx context.Context, device, path, filesystem string, options []string) error
+	// Recover mounts a device's filesystem to write, which replays its log. It
+	// makes no filesystem where there is none.
+	Recover(ctx context.Context, device, path, filesystem string, options []string) error
 	// Bind mounts a path at another.
 	Bind(ctx context.Context, source, path string, readOnly bool) error
 	// Unmount takes off what is mounted at a path, all layers of it; none is fine.
@@ -65,6 +71,8 @@ type Host interface {
 	// Fill is Grow where the filesystem is smaller than its device. It may have to
 	// mount it anew.
 	Fill(ctx context.Context, device, path, filesystem string, options []string) error
+	// Flush returns when what was written to a device is stable.
+	Flush(ctx context.Context, device string) error
 	// Alive asks the filesystem at a path for a sign of life that needs no I/O.
 	Alive(path string) error
 	// Usage of the filesystem at a path.
@@ -103,10 +111,6 @@ const xfsFeatures = "/usr/share/xfsprogs/mkfs/lts_5.15.conf"
 // has the UUID of its origin, which may be mounted beside it.
 var mountOptions = map[string][]string{"xfs": {"nouuid"}}
 
-// withoutReplay mounts a filesystem that was not unmounted, as a snapshot has it,
-// from a device that cannot be written to: its journal stays as it is.
-var withoutReplay = map[string]string{"ext4": "norecovery", "xfs": "norecovery", "btrfs": "rescue=nologreplay"}
-
 // CanFormat looks for the filesystem's own tool.
 func (l *Linux) CanFormat(filesystem string) bool {
 	_, err := l.exec.LookPath("mkfs." + filesystem)
@@ -114,7 +118,7 @@ func (l *Linux) CanFormat(filesystem string) bool {
 }
 
 // Mount mounts a device's filesystem.
-func (l *Linux) Mount(ctx context.Context, device, path, filesystem string, options []string) error {
+func (l *Linux) Mount(_ context.Context, device, path, filesystem string, options []string) error {
 	options = append(append([]string{}, options...), mountOptions[filesystem]...)
 	err := l.mounter.FormatAndMountSensitiveWithFormatOptions(device, path, filesystem, options, nil, formatOptions[filesystem])
 	if err == nil {
@@ -126,12 +130,6 @@ func (l *Linux) Mount(ctx context.Context, device, path, filesystem string, opti
 		return fault.Errorf(fault.Refused, "the device does not hold %s: %w", filesystem, err)
 	case errors.As(err, &mountErr) && mountErr.Type == mount.UnformattedReadOnly:
 		return fault.Errorf(fault.Refused, "the device holds no filesystem yet, and is read-only: mount it once to write: %w", err)
-	case slices.Contains(options, "ro") && withoutReplay[filesystem] != "":
-		if again := l.mounter.Interface.Mount(device, path, filesystem, append(options, withoutReplay[filesystem])); again != nil {
-			return fmt.Errorf("mount %s at %s: %w", device, path, errors.Join(err, again))
-		}
-		klog.FromContext(ctx).Info("Mounted without replaying the journal", "device", device, "path", path)
-		return nil
 	}
 	return fmt.Errorf("mount %s at %s: %w", device, path, err)
 }
@@ -204,7 +202,9 @@ func mountAt(info, path string) (*Mount, error) {
 		for i, f := range fields {
 			if f == "-" && i+2 < len(fields) {
 				m.Filesystem, m.source = fields[i+1], unescape(fields[i+2])
-				m.FilesystemReadOnly = i+3 < len(fields) && readOnly(fields[i+3])
+				if i+3 < len(fields) {
+					m.FilesystemReadOnly, m.WithoutLog = readOnly(fields[i+3]), withoutLog(fields[i+3])
+				}
 			}
 		}
 		found = m

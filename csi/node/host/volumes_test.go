@@ -67,39 +67,6 @@ func eachFilesystem(t *testing.T, f func(t *testing.T, l *Linux, filesystem stri
 	}
 }
 
-// A snapshot of a mounted filesystem mounts read-only from a device that cannot
-// be written to, and to write beside the filesystem that it was made of.
-func TestSnapshotOfAMountedFilesystem(t *testing.T) {
-	eachFilesystem(t, func(t *testing.T, l *Linux, filesystem string) {
-		if filesystem == "btrfs" {
-			return // two of one UUID are mounted at once by newer kernels only
-		}
-		ctx := t.Context()
-		d := bind(t, create(t, "cairn-origin-"+filesystem, 512<<20), false)
-		require.NoError(t, l.Mount(ctx, d.device, d.mountpoint, filesystem, nil))
-		f, err := os.Create(filepath.Join(d.mountpoint, "f"))
-		require.NoError(t, err)
-		_, err = f.WriteString("synced")
-		require.NoError(t, err)
-		require.NoError(t, f.Sync())
-		snapshot := d.snapshot("cairn-snapshot-" + filesystem)
-		require.NoError(t, f.Close())
-
-		readOnly := bind(t, snapshot, true)
-		require.NoError(t, l.Mount(ctx, readOnly.device, readOnly.mountpoint, filesystem, []string{"ro"}))
-		m, err := l.MountAt(readOnly.mountpoint)
-		require.NoError(t, err)
-		require.True(t, m.ReadOnly && m.FilesystemReadOnly)
-		require.NoError(t, l.Unmount(ctx, readOnly.mountpoint))
-
-		clone := bind(t, d.snapshot("cairn-clone-"+filesystem), false)
-		require.NoError(t, l.Mount(ctx, clone.device, clone.mountpoint, filesystem, nil))
-		content, err := os.ReadFile(filepath.Join(clone.mountpoint, "f"))
-		require.NoError(t, err)
-		require.Equal(t, "synced", string(content))
-	})
-}
-
 // What is smaller than its device is made to fill it, in a container that may grow
 // a mounted ext4 and in one that may not.
 func TestFill(t *testing.T) {

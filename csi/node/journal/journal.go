@@ -21,6 +21,7 @@ type Step string
 
 // The steps, in their order.
 const (
+	Replaying Step = "replaying" // a device that can be written to may exist, its filesystem may be mounted, of a volume that is to be read only
 	Attaching Step = "attaching" // a device may exist
 	Mounting  Step = "mounting"  // the device exists, its filesystem may be mounted
 	Staged    Step = "staged"    // all is there
@@ -29,16 +30,18 @@ const (
 
 // Record is what is known of a volume on this node.
 type Record struct {
-	VolumeID    string        `json:"volumeID"`
-	StagingPath string        `json:"stagingPath"`
-	Step        Step          `json:"step"`
-	Method      string        `json:"method"`
-	Block       bool          `json:"block,omitempty"`
-	Filesystem  string        `json:"filesystem,omitempty"`
-	Options     []string      `json:"options,omitempty"`
-	ReadOnly    bool          `json:"readOnly,omitempty"`
-	Exclusive   bool          `json:"exclusive,omitempty"`
-	Encrypted   bool          `json:"encrypted,omitempty"`
+	VolumeID    string   `json:"volumeID"`
+	StagingPath string   `json:"stagingPath"`
+	Step        Step     `json:"step"`
+	Method      string   `json:"method"`
+	Block       bool     `json:"block,omitempty"`
+	Filesystem  string   `json:"filesystem,omitempty"`
+	Options     []string `json:"options,omitempty"`
+	ReadOnly    bool     `json:"readOnly,omitempty"`
+	Exclusive   bool     `json:"exclusive,omitempty"`
+	Encrypted   bool     `json:"encrypted,omitempty"`
+	// LogReplayed: what was in the log of a filesystem that is read only is in its place.
+	LogReplayed bool          `json:"logReplayed,omitempty"`
 	Device      attach.Device `json:"device"`
 	// Targets are where the volume is published, or about to be.
 	Targets []string `json:"targets,omitempty"`

@@ -32,6 +32,7 @@ func TestAllIsProxied(t *testing.T) {
 	}
 	// Clusters run calls over connections, which a proxied connector makes.
 	proxied[reflect.TypeFor[controller.Clusters]()] = (*connections.Manager)(nil)
+	proxied[reflect.TypeFor[node.Clusters]()] = (*connections.Manager)(nil)
 	for _, server := range []reflect.Type{reflect.TypeFor[controller.Server](), reflect.TypeFor[node.Server]()} {
 		for i := range server.NumField() {
 			f := server.Field(i)

@@ -351,6 +351,11 @@ func (p machine) Fill(a0 context.Context, a1 string, a2 string, a3 string, a4 []
 	return
 }
 
+func (p machine) Flush(a0 context.Context, a1 string) (err error) {
+	err = p.life.call("Host.Flush", func() error { err = p.real.Flush(a0, a1); return err })
+	return
+}
+
 func (p machine) Grow(a0 context.Context, a1 string, a2 string) (err error) {
 	err = p.life.call("Host.Grow", func() error { err = p.real.Grow(a0, a1, a2); return err })
 	return
@@ -363,6 +368,16 @@ func (p machine) Mount(a0 context.Context, a1 string, a2 string, a3 string, a4 [
 
 func (p machine) MountAt(a0 string) (r0 *host.Mount, err error) {
 	err = p.life.call("Host.MountAt", func() error { r0, err = p.real.MountAt(a0); return err })
+	return
+}
+
+func (p machine) MountWithoutLog(a0 context.Context, a1 string, a2 string, a3 string, a4 []string) (err error) {
+	err = p.life.call("Host.MountWithoutLog", func() error { err = p.real.MountWithoutLog(a0, a1, a2, a3, a4); return err })
+	return
+}
+
+func (p machine) Recover(a0 context.Context, a1 string, a2 string, a3 string, a4 []string) (err error) {
+	err = p.life.call("Host.Recover", func() error { err = p.real.Recover(a0, a1, a2, a3, a4); return err })
 	return
 }
 

@@ -199,9 +199,11 @@ func (w *world) startNode(ctx context.Context, l *life, s *grpc.Server) error {
 	if err != nil {
 		return err
 	}
+	reached := w.mutant.connector(connector{l, w.cluster})
 	n := &node.Server{ID: nodeID, KubeletDir: w.kubelet(), Method: "fake",
 		Attacher: w.mutant.attacher(attacher{l, w.attacher}), Host: w.mutant.host(machine{l, w.host}),
 		Journal: journal.Journal{Dir: w.mutant.journal(state)}, Credentials: source{l, w.secrets},
+		Clusters:          connections.New(source{l, w.secrets}, reached, connections.Timeouts),
 		EncryptedAttacher: attacher{l, w.attacher}, Keys: opener{l, &kms.Keys{}}, Labels: labels(l)}
 	csi.RegisterIdentityServer(s, &identity.Server{Version: "test"})
 	csi.RegisterNodeServer(s, n)

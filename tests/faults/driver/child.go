@@ -97,12 +97,16 @@ func (c child) source() connections.Static {
 	return connections.Static{c.FSID: {FSID: c.FSID, MonHost: c.MonHost, User: "admin", Key: ceph.Key(c.Key)}}
 }
 
+func (c child) clusters() *connections.Manager {
+	return connections.New(c.source(), rados.Connector{}, ceph.ConnectOptions{MonTimeout: c.MonTimeout, OSDTimeout: c.OSDTimeout})
+}
+
 type oneNode struct{}
 
 func (oneNode) Known(_ context.Context, id string) (bool, error) { return id == NodeID, nil }
 
 func (c child) controller(ctx context.Context) error {
-	clusters := connections.New(c.source(), rados.Connector{}, ceph.ConnectOptions{MonTimeout: c.MonTimeout, OSDTimeout: c.OSDTimeout})
+	clusters := c.clusters()
 	everywhere := places.Static{{FSID: c.FSID}}
 	work := upkeep.New(clusters, everywhere, upkeep.Defaults, nil)
 	driver := &controller.Server{Clusters: clusters, Nodes: oneNode{}, Places: everywhere, Upkeep: work, Keys: &kms.Keys{}}
@@ -117,7 +121,7 @@ func (c child) controller(ctx context.Context) error {
 func (c child) node(ctx context.Context) error {
 	driver := &node.Server{ID: NodeID, KubeletDir: filepath.Join(c.Dir, "kubelet"), Method: "fuse",
 		Attacher: remote.NewClient(c.state().AttachSocket()), Host: host.NewLinux(),
-		Journal: journal.Journal{Dir: filepath.Join(c.Dir, "journal")}, Credentials: c.source(), Keys: &kms.Keys{}}
+		Journal: journal.Journal{Dir: filepath.Join(c.Dir, "journal")}, Credentials: c.source(), Clusters: c.clusters(), Keys: &kms.Keys{}}
 	if err := driver.Reconcile(ctx); err != nil {
 		return err
 	}

@@ -28,6 +28,10 @@ type Host struct {
 	// Foreign devices hold data of no known format, Broken filesystems went
 	// read-only, Dead ones do not answer; each by its path.
 	Foreign, Broken, Dead map[string]bool
+	// Unclean says of a device's filesystem that something is in its log, and Replay
+	// replays that; nil is a clean one.
+	Unclean func(device string) bool
+	Replay  func(device string) error
 }
 
 // New returns a host without mounts.
@@ -59,8 +63,35 @@ func (h *Host) Mount(_ context.Context, device, path, filesystem string, options
 	if err := h.enter("Mount"); err != nil {
 		return err
 	}
+	if slices.Contains(options, "ro") && h.Unclean != nil && h.Unclean(device) {
+		return fmt.Errorf("mount %s: cannot be written to, and its log is not empty", device)
+	}
 	return h.FakeMounter.Mount(device, path, filesystem, options)
 }
+
+// MountWithoutLog notes a mount.
+func (h *Host) MountWithoutLog(_ context.Context, device, path, filesystem string, options []string) error {
+	if err := h.enter("MountWithoutLog"); err != nil {
+		return err
+	}
+	return h.FakeMounter.Mount(device, path, filesystem, append(slices.Clone(options), "norecovery"))
+}
+
+// Recover notes a mount, and replays the log.
+func (h *Host) Recover(_ context.Context, device, path, filesystem string, options []string) error {
+	if err := h.enter("Recover"); err != nil {
+		return err
+	}
+	if h.Replay != nil {
+		if err := h.Replay(device); err != nil {
+			return err
+		}
+	}
+	return h.FakeMounter.Mount(device, path, filesystem, options)
+}
+
+// Flush finds all stable.
+func (h *Host) Flush(context.Context, string) error { return h.enter("Flush") }
 
 // Bind notes a mount of what is mounted at the source.
 func (h *Host) Bind(_ context.Context, source, path string, readOnly bool) error {
@@ -102,6 +133,7 @@ func (h *Host) MountAt(path string) (*host.Mount, error) {
 		return nil, nil
 	}
 	m := &host.Mount{Filesystem: p.Type, ReadOnly: slices.Contains(p.Opts, "ro")}
+	m.WithoutLog = slices.Contains(p.Opts, "norecovery")
 	m.FilesystemReadOnly = m.ReadOnly || h.Broken[path]
 	if n := h.Devices(p.Device); n != nil {
 		m.Device = *n
