@@ -10,6 +10,8 @@ import (
 	"github.com/cairn-storage/cairn/daemon/ceph/rados"
 )
 
+const defaultStateDir = "/var/lib/cairn/csi"
+
 func attachSocket(state string) string { return process.StateDir(state).AttachSocket() }
 
 type attachOptions struct{ state, http string }
@@ -28,7 +30,7 @@ func attachCommand() *cobra.Command {
 }
 
 func (o attachOptions) run(ctx context.Context) error {
-	if err := protect.Process(); err != nil {
+	if err := protect.Process(protect.Last); err != nil {
 		return err
 	}
 	return process.Attach(ctx, process.StateDir(o.state), rados.Connector{}, o.http)

@@ -39,7 +39,7 @@ func command() *cobra.Command {
 	logging := flag.NewFlagSet("logging", flag.ContinueOnError)
 	klog.InitFlags(logging)
 	root.PersistentFlags().AddGoFlag(logging.Lookup("v"))
-	root.AddCommand(controllerCommand(), nodeCommand(), attachCommand(), keeperCommand(), snapshotControllerCommand())
+	root.AddCommand(controllerCommand(), nodeCommand(), attachCommand(), snapshotControllerCommand())
 	return root
 }
 

@@ -78,7 +78,9 @@ func (r *Reconciler) node() *appsv1.DaemonSet {
 // is replaced their I/O waits; the next one goes on with what the keeper holds.
 func (r *Reconciler) attach() *appsv1.DaemonSet {
 	pod := r.privileged(AttachName, "attach")
-	// One that hangs is ended by its successor, which has to see it.
+	// Started again at once when it ends by itself: kubelet would take up to five minutes.
+	pod.Containers[0].Command = []string{"cairn-keeper", "run", "cairn-csi", "attach"}
+	// One that hangs is ended by its successor, which has to see it and its supervisor.
 	pod.HostPID = true
 	// Ready, but never killed by a probe: before Linux 6.9 that would end its volumes.
 	pod.Containers[0].ReadinessProbe = probe("/readyz", 9812)
@@ -96,6 +98,7 @@ func (r *Reconciler) attach() *appsv1.DaemonSet {
 // attach is being replaced. It reaches no device and no network, and has no rights.
 func (r *Reconciler) keeper() *appsv1.DaemonSet {
 	pod := r.pod(AttachName, "keeper")
+	pod.Containers[0].Command = []string{"cairn-keeper", "hold"}
 	pod.HostNetwork = true // it starts before the node's pod network works
 	pod.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
 	pod.PriorityClassName = "system-node-critical"

@@ -60,7 +60,8 @@ func (b *bench) inRoot(ctx context.Context, take func(line []byte) error, args .
 // buildLocal builds what measures, and what is measured, inside the build root.
 func (b *bench) buildLocal(ctx context.Context) error {
 	build := exec.CommandContext(ctx, filepath.Join(b.repository, "images", "in-root"), "sh", "-ec",
-		"go build -trimpath -o bin/bench-local ./tests/bench/local && go build -trimpath -o bin/bench-csi ./cmd/cairn-csi")
+		"go build -trimpath -o bin/bench-local ./tests/bench/local && go build -trimpath -o bin/bench-csi ./cmd/cairn-csi && "+
+			"CGO_ENABLED=0 go build -trimpath -o bin/bench-keeper ./cmd/cairn-keeper")
 	build.Dir, build.Stderr = b.repository, os.Stderr
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("build what measures inside the build root: %w", err)

@@ -15,21 +15,32 @@ import (
 // rounds of kills.
 const rounds = 3
 
+// process is one of the driver's on a node: its pod, and how it is found.
+type process struct{ pod, pattern string }
+
+var (
+	plugin     = process{"node", "^cairn-csi node"}
+	keeper     = process{"keeper", "^cairn-keeper hold"}
+	datapath   = process{"attach", "^cairn-csi attach"}
+	supervisor = process{"attach", "^cairn-keeper run"} // of the data path
+)
+
 // killsUnderIO kills the data path under a volume, the keeper, the node plugin,
-// the controller and the operator, each several times, while every acknowledged
-// write is recorded.
+// the controller and the operator, each several times, and the data path's
+// supervisor, while every acknowledged write is recorded.
 func killsUnderIO(t *testing.T) {
 	w := startWriter(t, "killed")
 	kills := map[string]int{}
 	for range rounds {
-		for _, name := range []string{"node", "keeper", "attach"} {
-			w.kill(t, name)
-			kills[name]++
+		for _, p := range []process{plugin, keeper, datapath} {
+			w.kill(t, p)
+			kills[p.pattern]++
 			for _, elsewhere := range []string{"^cairn-csi controller", "^cairn-operator"} {
 				kills[elsewhere] += killEverywhere(t, elsewhere)
 			}
 		}
 	}
+	w.kill(t, supervisor)
 	require.NotZero(t, kills["^cairn-csi controller"])
 	require.NotZero(t, kills["^cairn-operator"])
 	result := w.end(t)
@@ -85,24 +96,34 @@ func (w *writer) end(t *testing.T) *verifier.Result {
 
 // kill kills a process of the driver on the writer's node, and waits until the
 // next one serves.
-func (w *writer) kill(t *testing.T, name string) {
-	before := w.restarts(t, name)
-	require.NoError(t, story.KillOnNode(bounded(t), w.node, "^cairn-csi "+name))
-	require.NoError(t, kubectl.Until(bounded(t), "the "+name+" on "+w.node+" to serve again", func() (bool, string) {
-		now := w.restarts(t, name)
+func (w *writer) kill(t *testing.T, p process) {
+	before := w.restarts(t, p)
+	require.NoError(t, story.KillOnNode(bounded(t), w.node, p.pattern))
+	require.NoError(t, kubectl.Until(bounded(t), p.pattern+" on "+w.node+" to serve again", func() (bool, string) {
+		now := w.restarts(t, p)
 		return now != before && strings.HasSuffix(now, " true"), now
 	}))
 	// A new keeper has all it should have when the data path says so.
 	require.NoError(t, kubectl.Until(bounded(t), "the data path on "+w.node+" to be ready", func() (bool, string) {
-		answer := w.readyz(t)
+		answer := w.ask(t, "/readyz")
 		return strings.Contains(answer, " 200 "), answer
 	}))
 }
 
 // restarts is how often a process of the driver has restarted on the writer's
-// node, and whether it is ready: "2 true".
-func (w *writer) restarts(t *testing.T, name string) string {
-	return w.ofPod(t, name, "{.items[0].status.containerStatuses[0].restartCount} {.items[0].status.containerStatuses[0].ready}")
+// node, and whether it is ready: "2 true". The data path is restarted in its container.
+func (w *writer) restarts(t *testing.T, p process) string {
+	seen := w.ofPod(t, p.pod, "{.items[0].status.containerStatuses[0].restartCount} {.items[0].status.containerStatuses[0].ready}")
+	if p != datapath {
+		return seen
+	}
+	answer := w.ask(t, "/metrics")
+	_, after, found := strings.Cut(answer, "\ncairn_csi_attach_restarts_total ")
+	if !found {
+		return "no answer: " + answer
+	}
+	count, _, _ := strings.Cut(after, "\n")
+	return count + " in container " + seen
 }
 
 func (w *writer) uid(t *testing.T, workload string) string {
@@ -116,12 +137,12 @@ func (w *writer) ofPod(t *testing.T, name, jsonpath string) string {
 	return seen
 }
 
-// readyz asks the data path on the writer's node itself: the kubelet asks only
+// ask asks the data path on the writer's node itself: the kubelet asks only
 // every few seconds.
-func (w *writer) readyz(t *testing.T) string {
+func (w *writer) ask(t *testing.T, path string) string {
 	node, err := lab.Get(w.node)
 	require.NoError(t, err)
-	answer, err := node.Exec(bounded(t), "bash", "-c", `exec 3<>/dev/tcp/127.0.0.1/9812 && printf 'GET /readyz HTTP/1.0\r\n\r\n' >&3 && head -n 1 <&3`)
+	answer, err := node.Exec(bounded(t), "bash", "-c", `exec 3<>/dev/tcp/127.0.0.1/9812 && printf 'GET '"$0"' HTTP/1.0\r\n\r\n' >&3 && cat <&3`, path)
 	if err != nil {
 		return err.Error()
 	}

@@ -72,9 +72,10 @@ func newBench(t *testing.T) *bench {
 // build makes the programs that the guest runs.
 func build(t *testing.T, dir string) {
 	for program, c := range map[string]struct{ source, cgo string }{
-		"cairn-csi": {"cmd/cairn-csi", "CGO_ENABLED=1"},
-		"verifier":  {"tests/verifier/cmd/verifier", "CGO_ENABLED=0"},
-		"guest":     {"tests/krbd/vm/guest", "CGO_ENABLED=0"},
+		"cairn-csi":    {"cmd/cairn-csi", "CGO_ENABLED=1"},
+		"cairn-keeper": {"cmd/cairn-keeper", "CGO_ENABLED=0"},
+		"verifier":     {"tests/verifier/cmd/verifier", "CGO_ENABLED=0"},
+		"guest":        {"tests/krbd/vm/guest", "CGO_ENABLED=0"},
 	} {
 		cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, program), "./"+c.source)
 		cmd.Dir, cmd.Env = controlplane.Path(""), append(os.Environ(), c.cgo)

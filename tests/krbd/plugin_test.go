@@ -31,8 +31,11 @@ type plugin struct {
 func (b *bench) userspace() {
 	b.Helper()
 	b.run("modprobe", "-a", "fuse", "loop")
-	for _, part := range []string{"keeper", "attach"} {
-		b.run("sh", "-c", "/share/cairn-csi "+part+" --state-dir "+state+" </dev/null >/var/log/"+part+".log 2>&1 &")
+	for part, command := range map[string]string{
+		"keeper": "cairn-keeper hold --dir " + state + "/keeper",
+		"attach": "cairn-keeper run /share/cairn-csi attach --state-dir " + state,
+	} {
+		b.run("sh", "-c", "/share/"+command+" </dev/null >/var/log/"+part+".log 2>&1 &")
 	}
 }
 

@@ -3,15 +3,18 @@ package fuse
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
 	"github.com/cairn-storage/cairn/csi/attach/keeper"
+	"github.com/cairn-storage/cairn/csi/attach/supervise"
 )
 
-// processEntry is where the keeper has a descriptor of the data-path process.
+// processEntry is where the keeper has descriptors of the data-path process, and of
+// its supervisor first: else that would start another one when the process is killed.
 const processEntry = "process"
 
 // Succeed makes this process the node's data path, by a lock that the kernel takes
@@ -48,21 +51,29 @@ func kill(ctx context.Context, store *keeper.Client) error {
 	return nil
 }
 
-// register gives the keeper a descriptor of this process, as soon as there is a keeper.
+// register gives the keeper descriptors of this process, as soon as there is a keeper.
 func register(ctx context.Context, store *keeper.Client) error {
-	fd, err := unix.PidfdOpen(os.Getpid(), 0)
-	if err != nil {
-		return err
+	var files []*os.File
+	for _, pid := range []int{supervise.Supervisor(), os.Getpid()} {
+		if pid == 0 {
+			continue
+		}
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			closeFiles(files)
+			return fmt.Errorf("open a descriptor of process %d: %w", pid, err)
+		}
+		files = append(files, os.NewFile(uintptr(fd), "a process"))
 	}
-	file := os.NewFile(uintptr(fd), "this process")
 	for {
-		err := store.Put(ctx, processEntry, struct{}{}, file)
+		err := store.Put(ctx, processEntry, struct{}{}, files...)
 		if err == nil {
 			return nil
 		}
 		klog.ErrorS(err, "Waiting for the keeper")
 		if !pause(ctx) {
-			return errors.Join(err, file.Close())
+			closeFiles(files)
+			return err
 		}
 	}
 }

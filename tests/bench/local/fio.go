@@ -215,10 +215,10 @@ func attachSocket(state string) string { return filepath.Join(state, "attach", "
 
 // startAttach starts the two processes of a node's data path.
 func (v *mounted) startAttach(ctx context.Context, state string) (err error) {
-	if v.keeper, err = program("keeper", "--state-dir", state); err != nil {
+	if v.keeper, err = program("bench-keeper", "hold", "--dir", filepath.Join(state, "keeper")); err != nil {
 		return err
 	}
-	if v.attach, err = program("attach", "--state-dir", state, "--http-address", ""); err != nil {
+	if v.attach, err = program("bench-csi", "attach", "--state-dir", state, "--http-address", ""); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
@@ -235,13 +235,13 @@ func (v *mounted) startAttach(ctx context.Context, state string) (err error) {
 	}
 }
 
-// program starts cairn-csi, which lies beside this program.
-func program(args ...string) (*exec.Cmd, error) {
+// program starts one of Cairn's programs, which lie beside this program.
+func program(name string, args ...string) (*exec.Cmd, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(filepath.Join(filepath.Dir(self), "bench-csi"), args...)
+	cmd := exec.Command(filepath.Join(filepath.Dir(self), name), args...)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return nil, err

@@ -17,6 +17,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
 
+	"github.com/cairn-storage/cairn/csi/attach/keeper"
 	"github.com/cairn-storage/cairn/csi/attach/process"
 	"github.com/cairn-storage/cairn/csi/attach/remote"
 	"github.com/cairn-storage/cairn/csi/connections"
@@ -84,7 +85,7 @@ func (c child) run() error {
 	case Attach:
 		return process.Attach(ctx, c.state(), rados.Connector{}, "")
 	case Keeper:
-		return process.Keeper(ctx, c.state())
+		return keeper.Run(ctx, c.state().Keeper())
 	}
 	return errors.New("no such role")
 }
