@@ -135,10 +135,14 @@ func (s *Server) DeleteVolumeGroupSnapshot(ctx context.Context, req *csi.DeleteV
 	err = s.Clusters.Do(ctx, id.FSID, func(cluster ceph.Block) error {
 		step.Enter(ctx, "look at "+id.Group.String())
 		info, err := cluster.Group(ctx, id.Group)
-		if err != nil {
+		switch {
+		case ceph.Is(err, ceph.NotFound):
+			// Part of it may be there: only its removal knows.
+		case err != nil:
 			return err
+		default:
+			members = info.Members
 		}
-		members = info.Members
 		if err := listed(id.FSID, members, req.GetSnapshotIds()); err != nil {
 			return err
 		}

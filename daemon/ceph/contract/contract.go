@@ -48,6 +48,7 @@ func Run(t *testing.T, connector ceph.Connector, cred ceph.Credentials) {
 	t.Run("diffs", suite.diffs)
 	t.Run("diffs of clones", suite.diffsOfClones)
 	t.Run("group snapshots", suite.groups)
+	t.Run("group snapshots go at once", suite.groupsAtOnce)
 	t.Run("encryption", suite.encryption)
 	t.Run("usage", suite.usage)
 	t.Run("a fenced client cannot write", suite.fencing)

@@ -1,11 +1,13 @@
 package contract
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
@@ -87,4 +89,75 @@ func (s *suite) groups(t *testing.T) {
 	s.requireHolds(t, clone, ceph.OpenOptions{}, held[source.Name], "the clone lives on")
 	require.NoError(t, s.conn.RemoveImage(s.ctx, clone))
 	require.NoError(t, s.conn.RemoveImage(s.ctx, hidden), "the last clone took the snapshot with it")
+}
+
+// groupsAtOnce removes group snapshots of the same images at once, looked at
+// meanwhile: that one snapshot goes must not make another, or an image, seem gone.
+func (s *suite) groupsAtOnce(t *testing.T) {
+	one, two := s.write(t, 8*mib), s.write(t, 8*mib)
+	images := []ceph.ImageRef{one.ref, two.ref}
+	one.close(t)
+	two.close(t)
+	name := "group-" + uuid.NewString()
+	ref := func(i int) ceph.GroupRef {
+		return ceph.GroupRef{PoolID: s.poolID, Name: fmt.Sprintf("%s-%d", name, i)}
+	}
+	const count = 30
+	for i := range count {
+		_, err := s.conn.SnapshotGroup(s.ctx, ref(i), images)
+		require.NoError(t, err)
+	}
+	var removals, looks errgroup.Group
+	ended := make(chan struct{})
+	for i := 1; i < count; i++ {
+		removals.Go(func() error { return s.lookAndRemove(ref(i)) })
+	}
+	for _, image := range images {
+		looks.Go(func() error { return s.lookUntil(ended, ref(0), image) })
+	}
+	err := removals.Wait()
+	close(ended)
+	require.NoError(t, err)
+	require.NoError(t, looks.Wait())
+	for _, image := range images {
+		list, err := s.conn.ListSnapshots(s.ctx, image)
+		require.NoError(t, err)
+		require.Len(t, list, 1, "of the group that stays: %+v", list)
+	}
+	require.NoError(t, s.conn.RemoveGroup(s.ctx, ref(0)))
+	for _, image := range images {
+		require.NoError(t, s.conn.RemoveImage(s.ctx, image))
+	}
+}
+
+// lookUntil looks at a group snapshot and at the snapshots of an image until the
+// channel is closed: both are always there.
+func (s *suite) lookUntil(ended <-chan struct{}, group ceph.GroupRef, image ceph.ImageRef) error {
+	for {
+		if _, err := s.conn.Group(s.ctx, group); err != nil {
+			return fmt.Errorf("the group that stays: %w", err)
+		}
+		if _, err := s.conn.ListSnapshots(s.ctx, image); err != nil {
+			return err
+		}
+		select {
+		case <-ended:
+			return nil
+		default:
+		}
+	}
+}
+
+// lookAndRemove removes a group snapshot that is there, and repeats that as long as
+// it finds others at work.
+func (s *suite) lookAndRemove(ref ceph.GroupRef) error {
+	if _, err := s.conn.Group(s.ctx, ref); err != nil {
+		return fmt.Errorf("a group that nobody removed: %w", err)
+	}
+	for {
+		err := s.conn.RemoveGroup(s.ctx, ref)
+		if !ceph.Is(err, ceph.Busy) {
+			return err
+		}
+	}
 }

@@ -47,23 +47,39 @@ func (c *conn) Group(ctx context.Context, ref ceph.GroupRef) (*ceph.GroupInfo, e
 }
 
 // RemoveGroup removes a group snapshot with its members; clones of them live on.
+// It is not found only when the directory does not know it.
 func (c *conn) RemoveGroup(ctx context.Context, ref ceph.GroupRef) error {
 	op := "remove " + ref.String()
 	return c.run(ctx, op, func() error {
 		return c.inPool(op, ref.PoolID, ref.Namespace, func(ioctx *rados.IOContext) error {
-			if _, err := lookUp(ioctx, groupDirectory, nameKey+ref.Name); err != nil {
-				return err
-			}
 			g := group{conn: c, op: op, ioctx: ioctx, ref: ref}
-			if err := g.release(nil); err != nil {
+			if err := g.known(); err != nil {
 				return err
 			}
-			if err := rbd.GroupSnapRemove(ioctx, ref.Name, ref.Name); err != nil && !errors.Is(err, rbd.ErrNotFound) {
-				return err
+			err := g.remove()
+			if ceph.Is(wrap(op, err), ceph.NotFound) && g.known() == nil {
+				return ceph.Errorf(ceph.Busy, op, "something of it was removed by someone else meanwhile: %w", err)
 			}
-			return rbd.GroupRemove(ioctx, ref.Name)
+			return err
 		})
 	})
+}
+
+// known is not found when the directory does not know the group.
+func (g group) known() error {
+	_, err := lookUp(g.ioctx, groupDirectory, nameKey+g.ref.Name)
+	return err
+}
+
+func (g group) remove() error {
+	// Without its header, as a cut-off call leaves it, a group has no members.
+	if err := g.release(nil); err != nil && !ceph.Is(wrap(g.op, err), ceph.NotFound) {
+		return err
+	}
+	if err := rbd.GroupSnapRemove(g.ioctx, g.ref.Name, g.ref.Name); err != nil && !errors.Is(err, rbd.ErrNotFound) {
+		return err
+	}
+	return rbd.GroupRemove(g.ioctx, g.ref.Name)
 }
 
 type group struct {

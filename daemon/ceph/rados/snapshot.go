@@ -77,31 +77,48 @@ func (s snapshots) list(image *rbd.Image) ([]ceph.SnapshotInfo, error) {
 	}
 	var list []ceph.SnapshotInfo
 	for _, snap := range found {
-		kind, err := image.GetSnapNamespaceType(snap.Id)
-		if err != nil {
-			return nil, err
-		}
 		info := ceph.SnapshotInfo{
 			Ref:   ceph.SnapshotRef{PoolID: s.ref.PoolID, Namespace: s.ref.Namespace, ImageID: id, SnapID: snap.Id},
 			Image: s.ref.Name, Name: snap.Name, Size: int64(snap.Size) - headerSize(header.metadata),
 		}
-		switch kind {
-		case rbd.SnapNamespaceTypeUser:
-		case rbd.SnapNamespaceTypeGroup:
-			if err := s.inGroup(image, &info); err != nil {
-				return nil, err
-			}
-		default:
+		shown, err := s.describe(image, &info)
+		if errors.Is(err, rbd.ErrNotFound) {
+			// It, or its group, was removed after the image was opened: that must
+			// not pass for the image, or another snapshot of it, not being there.
 			continue
 		}
-		at, err := image.GetSnapTimestamp(snap.Id)
 		if err != nil {
 			return nil, err
 		}
-		info.Created = time.Unix(at.Sec, at.Nsec)
-		list = append(list, info)
+		if shown {
+			list = append(list, info)
+		}
 	}
 	return list, nil
+}
+
+// describe adds what only the open image knows of a snapshot, and says whether
+// the snapshot is to be seen: one in the trash is not.
+func (s snapshots) describe(image *rbd.Image, info *ceph.SnapshotInfo) (bool, error) {
+	kind, err := image.GetSnapNamespaceType(info.Ref.SnapID)
+	if err != nil {
+		return false, err
+	}
+	switch kind {
+	case rbd.SnapNamespaceTypeUser:
+	case rbd.SnapNamespaceTypeGroup:
+		if err := s.inGroup(image, info); err != nil {
+			return false, err
+		}
+	default:
+		return false, nil
+	}
+	at, err := image.GetSnapTimestamp(info.Ref.SnapID)
+	if err != nil {
+		return false, err
+	}
+	info.Created = time.Unix(at.Sec, at.Nsec)
+	return true, nil
 }
 
 func (s snapshots) inGroup(image *rbd.Image, info *ceph.SnapshotInfo) error {
@@ -156,6 +173,12 @@ func (c *conn) RemoveSnapshot(ctx context.Context, ref ceph.SnapshotRef) error {
 	return c.run(ctx, op, func() error {
 		return c.inPool(op, ref.PoolID, ref.Namespace, func(ioctx *rados.IOContext) error {
 			image, err := rbd.OpenImageById(ioctx, ref.ImageID, rbd.NoSnapshot)
+			if errors.Is(err, rbd.ErrNotFound) {
+				// Opening gives up when other snapshots go all the while.
+				if _, unknown := imageName(ioctx, ref.ImageID); unknown == nil {
+					return ceph.Errorf(ceph.Busy, op, "its image changes: %w", err)
+				}
+			}
 			if err != nil {
 				return err
 			}
