@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/cairn-storage/cairn/csi/attach"
+	"github.com/cairn-storage/cairn/csi/imagemeta"
 	"github.com/cairn-storage/cairn/csi/node/host"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/tests/faults/scenario"
@@ -27,6 +28,7 @@ func TestPlantedBugs(t *testing.T) {
 		"a create works in an image of its own first":       {"CreateVolume", "empty", mutant{ofConnector: changed(func(c ceph.Conn) ceph.Conn { return scratch{c} })}},
 		"a repeated create takes the image as it is":        {"CreateVolume", "empty", mutant{ofConnector: changed(func(c ceph.Conn) ceph.Conn { return piecemeal{c} })}},
 		"a delete is noted as done before it is":            {"DeleteVolume", "", mutant{ofConnector: changed(func(c ceph.Conn) ceph.Conn { return hasty{c} })}},
+		"a log that was begun counts as replayed":           {"NodeStageVolume", "first to read", mutant{ofConnector: changed(func(c ceph.Conn) ceph.Conn { return &hopeful{Conn: c} })}},
 		"the journal is kept in memory":                     {"NodePublishVolume", "mount", mutant{ofJournal: lostJournal}},
 		"a publish knows only what its own process mounted": {"NodePublishVolume", "mount", mutant{ofHost: func(h host.Host) host.Host { return &shortSighted{Host: h, bound: map[string]bool{}} }}},
 		"an unstage unmounts only what its process mounted": {"NodeUnstageVolume", "mount", mutant{ofHost: func(h host.Host) host.Host { return &tidy{Host: h, mounted: map[string]bool{}} }}},
@@ -104,6 +106,25 @@ func (h hasty) RemoveImage(ctx context.Context, ref ceph.ImageRef) error {
 		return err
 	}
 	return h.Conn.RemoveImage(ctx, ref)
+}
+
+// hopeful takes a log that another process began to replay for replayed.
+type hopeful struct {
+	ceph.Conn
+	began bool
+}
+
+func (h *hopeful) SetImageMetadata(ctx context.Context, ref ceph.ImageRef, metadata map[string]string) error {
+	h.began = h.began || metadata[imagemeta.LogReplayer] != ""
+	return h.Conn.SetImageMetadata(ctx, ref, metadata)
+}
+
+func (h *hopeful) ImageInfo(ctx context.Context, ref ceph.ImageRef) (*ceph.ImageInfo, error) {
+	info, err := h.Conn.ImageInfo(ctx, ref)
+	if err == nil && !h.began && info.Metadata[imagemeta.LogReplayer] != "" {
+		info.Metadata[imagemeta.Log] = info.Metadata[imagemeta.LogReplayer]
+	}
+	return info, err
 }
 
 func lostJournal(dir string) string {

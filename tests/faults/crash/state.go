@@ -62,7 +62,7 @@ func (w *world) nodeState(ctx context.Context) ([]string, error) {
 		if device == "" {
 			device = "something else"
 		}
-		lines = append(lines, fmt.Sprintf("mounted %s at %s as %q", device, w.relative(m.Path), m.Type))
+		lines = append(lines, fmt.Sprintf("mounted %s at %s as %q with %v", device, w.relative(m.Path), m.Type, m.Opts))
 	}
 	for _, path := range slices.Compact(slices.Sorted(slices.Values(w.host.Grown))) {
 		if mounted[path] {

@@ -1,7 +1,9 @@
 package crash
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -23,6 +25,7 @@ import (
 	"github.com/cairn-storage/cairn/csi/controller"
 	"github.com/cairn-storage/cairn/csi/durable"
 	"github.com/cairn-storage/cairn/csi/identity"
+	"github.com/cairn-storage/cairn/csi/imagemeta"
 	"github.com/cairn-storage/cairn/csi/kms"
 	"github.com/cairn-storage/cairn/csi/node"
 	"github.com/cairn-storage/cairn/csi/node/host"
@@ -31,6 +34,7 @@ import (
 	"github.com/cairn-storage/cairn/csi/places"
 	"github.com/cairn-storage/cairn/csi/server"
 	"github.com/cairn-storage/cairn/csi/upkeep"
+	"github.com/cairn-storage/cairn/csi/volumeid"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/daemon/ceph/model"
 )
@@ -76,6 +80,7 @@ func newWorld(ctx context.Context, dir string, p *plan, m mutant) (*world, error
 	w := &world{plan: p, mutant: m, cluster: cluster, direct: direct, dir: dir,
 		attacher: &fakeattach.Attacher{Connector: cluster}, host: fakehost.New(deviceNumber),
 		secrets: connections.Static{fsid: {FSID: fsid, MonHost: "m", User: "u", Key: "k"}}}
+	w.host.Unclean, w.host.Replay = w.unclean, w.replay
 	for _, d := range []string{w.kubelet(), filepath.Join(dir, "state")} {
 		if err := os.MkdirAll(d, 0o750); err != nil {
 			return nil, err
@@ -92,6 +97,36 @@ func deviceNumber(path string) *host.Number {
 		return nil
 	}
 	return &host.Number{Major: 240, Minor: uint32(n)}
+}
+
+// replayed is what is in an image, at replayedAt, once the log of its filesystem was replayed.
+var replayed = []byte("replayed")
+
+const replayedAt = 2 << 20
+
+// unclean says of a device whether the log of its filesystem was not replayed.
+func (w *world) unclean(device string) bool {
+	_, image := w.attacher.Image(device)
+	got := make([]byte, len(replayed))
+	_, err := image.ReadAt(got, replayedAt)
+	return err != nil || !bytes.Equal(got, replayed)
+}
+
+// replay replays the log of a device's filesystem, which nobody may be reading.
+func (w *world) replay(device string) error {
+	code, image := w.attacher.Image(device)
+	id, err := volumeid.Parse(code)
+	if err != nil {
+		return err
+	}
+	info, err := w.direct.ImageInfo(context.Background(), id.Image)
+	if err == nil && info.Metadata[imagemeta.Log] != imagemeta.LogPending {
+		err = errors.New("the volume may be read, and its log is replayed")
+	}
+	if err == nil {
+		_, err = image.WriteAt(replayed, replayedAt)
+	}
+	return err
 }
 
 // revive starts the processes that do not run.

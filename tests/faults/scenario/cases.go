@@ -183,9 +183,11 @@ var cases = map[string]map[string]prepare{
 
 	"Node/NodeGetCapabilities": plain(&csi.NodeGetCapabilitiesRequest{}),
 	"Node/NodeGetInfo":         plain(&csi.NodeGetInfoRequest{}),
-	"Node/NodeStageVolume": byKind(func(e *Env, c *csi.VolumeCapability) proto.Message {
-		return e.stage(e.Volume("v", nil), c)
-	}),
+	"Node/NodeStageVolume": {
+		"mount":         func(e *Env) proto.Message { return e.stage(e.Volume("v", nil), mode(false)) },
+		"block":         func(e *Env) proto.Message { return e.stage(e.Volume("v", nil), mode(true)) },
+		"first to read": func(e *Env) proto.Message { return e.stage(e.unread(), reader()) },
+	},
 	"Node/NodeUnstageVolume": byKind(func(e *Env, c *csi.VolumeCapability) proto.Message {
 		v := e.Volume("v", nil)
 		e.Stage(v, c)

@@ -117,6 +117,9 @@ func bytes(n int64) *csi.CapacityRange { return &csi.CapacityRange{RequiredBytes
 func mode(block bool) *csi.VolumeCapability {
 	return capability(block, csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER)
 }
+func reader() *csi.VolumeCapability {
+	return capability(false, csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY)
+}
 func only[M proto.Message](_ M, err error) error { return err }
 func (e *Env) id(volume string) volumeid.ID {
 	id, err := volumeid.Parse(volume)

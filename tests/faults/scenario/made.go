@@ -20,9 +20,13 @@ func (e *Env) create(what string, source *csi.VolumeContentSource) *csi.CreateVo
 
 // Volume makes a volume and returns its ID.
 func (e *Env) Volume(what string, source *csi.VolumeContentSource) string {
+	return e.make(e.create(what, source))
+}
+
+func (e *Env) make(req *csi.CreateVolumeRequest) string {
 	ctx, cancel := e.ctx()
 	defer cancel()
-	answer, err := e.controller().CreateVolume(ctx, e.create(what, source))
+	answer, err := e.controller().CreateVolume(ctx, req)
 	require.NoError(e, err)
 	id := answer.GetVolume().GetVolumeId()
 	e.Later(func(ctx context.Context) error {
@@ -89,6 +93,19 @@ func member(group *csi.VolumeGroupSnapshot, volume string) string {
 
 func ungroup(group *csi.VolumeGroupSnapshot) *csi.DeleteVolumeGroupSnapshotRequest {
 	return &csi.DeleteVolumeGroupSnapshotRequest{GroupSnapshotId: group.GetGroupSnapshotId(), SnapshotIds: members(group)}
+}
+
+// unread makes a volume to read only, from a snapshot of a mounted filesystem.
+func (e *Env) unread() string {
+	v := e.Volume("v", nil)
+	e.Stage(v, mode(false))
+	s := e.Snapshot("s", v)
+	ctx, cancel := e.ctx()
+	defer cancel()
+	require.NoError(e, only(e.node().NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: v, StagingTargetPath: e.path("staging")})))
+	req := e.create("unread", fromSnapshot(s))
+	req.VolumeCapabilities = []*csi.VolumeCapability{reader()}
+	return e.make(req)
 }
 
 func fromSnapshot(id string) *csi.VolumeContentSource {
