@@ -4,14 +4,18 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/cairn-storage/cairn/csi/node"
 	"github.com/cairn-storage/cairn/csi/volumeid"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
@@ -25,6 +29,7 @@ func TestVolumes(t *testing.T) {
 	for name, run := range map[string]func(t *testing.T, one, two *machine){
 		"encrypted":           encryptedVolume,
 		"read by many nodes":  readByMany,
+		"read as it is":       readAsItIs,
 		"restored and larger": restoredLarger,
 		"shared raw block":    sharedBlock,
 		"static":              staticVolume,
@@ -76,25 +81,81 @@ func both(f, g func(*csi.CreateVolumeRequest)) func(*csi.CreateVolumeRequest) {
 	return func(r *csi.CreateVolumeRequest) { f(r); g(r) }
 }
 
-// A snapshot of a mounted filesystem is read by two nodes at once, beside its origin.
+// A snapshot of a mounted filesystem is read by two nodes that begin at once, beside
+// its origin: all that was synced is there, and the filesystem fills the volume.
 func readByMany(t *testing.T, one, two *machine) {
 	for _, filesystem := range []string{"ext4", "xfs"} {
-		c := capability(filesystem, writer)
+		for _, encrypted := range []string{"false", "true"} {
+			change := func(r *csi.CreateVolumeRequest) { r.Parameters["encrypted"] = encrypted }
+			c, readOnly := capability(filesystem, writer), capability(filesystem, reader)
+			v := one.volume(gib, c, change)
+			writeSynced(t, filepath.Join(one.up(v, c), "f"), filesystem)
+			restored := one.volume(2*gib, readOnly, both(change, one.snapshot(v)))
+			var nodes sync.WaitGroup
+			for _, m := range []*machine{one, two} {
+				nodes.Go(func() { m.stageAgain(restored, readOnly) })
+			}
+			nodes.Wait()
+			for _, m := range []*machine{one, two} {
+				at := m.up(restored, readOnly)
+				requireText(t, filepath.Join(at, "f"), filesystem)
+				require.ErrorIs(t, os.WriteFile(filepath.Join(at, "g"), nil, 0o600), unix.EROFS)
+				require.Empty(t, m.health(restored))
+				require.Greater(t, m.size(restored), 3*gib/2)
+			}
+			two.down(restored)
+			two.up(restored, readOnly)
+			two.down(restored)
+			one.down(restored)
+			one.down(v)
+		}
+	}
+}
+
+// stageAgain stages a volume as kubelet does, again while it is told to come later.
+func (m *machine) stageAgain(v *csi.Volume, c *csi.VolumeCapability) {
+	var err error
+	ok := assert.Eventually(m, func() bool {
+		err = m.stage(v, c)
+		return status.Code(err) != codes.Unavailable
+	}, time.Minute, 100*time.Millisecond, "the volume is staged")
+	assert.NoError(m, err)
+	assert.True(m, ok)
+}
+
+// A volume that was not made to be read only has a log that nobody but its user
+// replays: that is told, and is over once it was mounted to write.
+func readAsItIs(t *testing.T, one, two *machine) {
+	for _, filesystem := range []string{"ext4", "xfs"} {
+		c, readOnly := capability(filesystem, writer), capability(filesystem, reader)
 		v := one.volume(gib, c, nil)
 		writeSynced(t, filepath.Join(one.up(v, c), "f"), filesystem)
-		readOnly := capability(filesystem, reader)
-		restored := one.volume(gib, readOnly, one.snapshot(v))
-		for _, m := range []*machine{one, two} {
-			at := m.up(restored, readOnly)
-			require.ErrorIs(t, os.WriteFile(filepath.Join(at, "g"), nil, 0o600), unix.EROFS)
-		}
+		restored := one.volume(gib, c, one.snapshot(v))
+		two.up(restored, readOnly)
+		health := two.health(restored)
+		require.Len(t, health, 1)
+		require.Equal(t, node.LogNotReplayed, health[0].GetReason())
 		two.down(restored)
-		one.down(restored)
-		// To write, its journal is replayed: what was synced is there.
 		requireText(t, filepath.Join(two.up(restored, c), "f"), filesystem)
+		two.down(restored)
+		requireText(t, filepath.Join(two.up(restored, readOnly), "f"), filesystem)
+		require.Empty(t, two.health(restored))
 		two.down(restored)
 		one.down(v)
 	}
+}
+
+func (m *machine) health(v *csi.Volume) []*csi.VolumeHealth_VolumeHealthEntry {
+	answer, err := m.NodeGetVolumeHealth(m.within(), &csi.NodeGetVolumeHealthRequest{VolumeId: v.GetVolumeId()})
+	require.NoError(m, err)
+	return answer.GetVolumeHealth().GetHealthStatuses()
+}
+
+// size of the filesystem that a pod sees.
+func (m *machine) size(v *csi.Volume) int64 {
+	stats, err := m.NodeGetVolumeStats(m.within(), &csi.NodeGetVolumeStatsRequest{VolumeId: v.GetVolumeId(), VolumePath: m.target(v)})
+	require.NoError(m, err)
+	return stats.GetUsage()[0].GetTotal()
 }
 
 // A smaller snapshot in a larger volume fills it.
@@ -104,11 +165,8 @@ func restoredLarger(t *testing.T, one, two *machine) {
 		v := one.volume(gib, c, nil)
 		writeSynced(t, filepath.Join(one.up(v, c), "f"), filesystem)
 		restored := one.volume(3*gib, c, one.snapshot(v))
-		at := two.up(restored, c)
-		requireText(t, filepath.Join(at, "f"), filesystem)
-		stats, err := two.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: restored.GetVolumeId(), VolumePath: at})
-		require.NoError(t, err)
-		require.Greater(t, stats.GetUsage()[0].GetTotal(), 5*gib/2)
+		requireText(t, filepath.Join(two.up(restored, c), "f"), filesystem)
+		require.Greater(t, two.size(restored), 5*gib/2)
 		two.down(restored)
 		one.down(v)
 	}
