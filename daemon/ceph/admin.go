@@ -23,8 +23,9 @@ type Admin interface {
 	EnsurePool(ctx context.Context, spec PoolSpec) error
 	// RemovePool deletes a pool and all its data. NotFound when there is none.
 	RemovePool(ctx context.Context, name string) error
-	// CountImages returns how many images a pool holds, over all namespaces.
-	CountImages(ctx context.Context, pool string) (int, error)
+	// PoolImages returns the names of the images in a pool, over all namespaces:
+	// those of deleted volumes and those in RBD's trash are among them.
+	PoolImages(ctx context.Context, pool string) ([]string, error)
 	// RemoveMon takes a mon out of the monmap; none is fine.
 	RemoveMon(ctx context.Context, name string) error
 	// SetConfig sets options in the mons' configuration database: who → option → value.

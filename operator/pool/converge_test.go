@@ -182,7 +182,7 @@ func TestEveryPartOfTheDriverHasAUserOfItsOwnLimitedToThePools(t *testing.T) {
 	require.Equal(t, key.Reveal(), string(secret.Data["key"]))
 }
 
-func TestAPoolThatHoldsVolumesIsNotDeletedAndSaysHowMany(t *testing.T) {
+func TestAPoolThatHoldsVolumesIsNotDeletedAndNamesThem(t *testing.T) {
 	s := newSite(t)
 	p := s.converge(s.pool(""))
 	s.volume(p, "pvc-1")
@@ -190,7 +190,7 @@ func TestAPoolThatHoldsVolumesIsNotDeletedAndSaysHowMany(t *testing.T) {
 	require.NoError(t, s.Client.Delete(t.Context(), p))
 	p = s.look(p)
 	require.Equal(t, v1alpha1.ReasonInUse, ready(p).Reason)
-	require.Contains(t, ready(p).Message, "holds 2 volumes")
+	require.Contains(t, ready(p).Message, "holds 2 volumes (pvc-1, pvc-2): delete their claims first")
 	require.NotNil(t, s.inCeph(p.Name))
 	require.NotNil(t, s.class(p.Name))
 

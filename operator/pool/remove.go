@@ -3,6 +3,8 @@ package pool
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	storagev1 "k8s.io/api/storage/v1"
@@ -41,18 +43,40 @@ func (r *Reconciler) remove(ctx context.Context, pool *v1alpha1.BlockPool) (ctrl
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*connection.Timeout)
 	defer cancel()
-	images, err := o.Conn.CountImages(ctx, pool.Name)
+	images, err := o.Conn.PoolImages(ctx, pool.Name)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if images > 0 {
-		return r.refuse(ctx, pool, v1alpha1.ReasonInUse, fmt.Sprintf(
-			"not deleted, because the pool holds %d volumes. Delete their claims first: 'kubectl get pv' shows those of StorageClass %s. Deleted volumes count while they have snapshots or clones", images, storageClassName(pool)), lookAgain)
+	if len(images) > 0 {
+		return r.refuse(ctx, pool, v1alpha1.ReasonInUse, "not deleted, because the pool holds "+holds(images), lookAgain)
 	}
 	if err := o.Conn.RemovePool(ctx, pool.Name); err != nil && !ceph.Is(err, ceph.NotFound) {
 		return ctrl.Result{}, err
 	}
 	return ctrl.Result{}, r.letGo(ctx, pool)
+}
+
+// named is how many volumes are named where a pool holds many.
+const named = 5
+
+// holds says what a pool holds, by name, and what is to be done about it.
+func holds(images []string) string {
+	volumes := slices.DeleteFunc(slices.Clone(images), func(name string) bool {
+		return strings.HasPrefix(name, ceph.HiddenPrefix)
+	})
+	slices.Sort(volumes)
+	var parts []string
+	if n := len(volumes); n > 0 {
+		list := strings.Join(volumes[:min(n, named)], ", ")
+		if n > named {
+			list += ", …"
+		}
+		parts = append(parts, fmt.Sprintf("%d volumes (%s): delete their claims first, 'kubectl get pv' shows them", n, list))
+	}
+	if n := len(images) - len(volumes); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d deleted volumes, which go when their last snapshot and clone does", n))
+	}
+	return strings.Join(parts, "; and ")
 }
 
 func (r *Reconciler) refuse(ctx context.Context, pool *v1alpha1.BlockPool, reason, message string, again time.Duration) (ctrl.Result, error) {

@@ -141,9 +141,9 @@ func (d Driver) leavesNothing(t *testing.T, conn ceph.Conn, dir string) {
 		require.Empty(t, records, "records that are left")
 	}
 	require.Eventually(t, func() bool {
-		images, err := conn.CountImages(ctx, d.Pool)
+		images, err := conn.PoolImages(ctx, d.Pool)
 		require.NoError(t, err)
-		return images == 0
+		return len(images) == 0
 	}, time.Minute, 20*time.Millisecond, "images that are left")
 }
 

@@ -3,6 +3,7 @@ package model
 import (
 	"context"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -166,17 +167,21 @@ func (c *Cluster) RemovePool(ctx context.Context, name string) error {
 	return nil
 }
 
-// CountImages returns how many images a pool holds.
-func (c *Cluster) CountImages(ctx context.Context, name string) (int, error) {
-	if err := c.enter(ctx, "CountImages"); err != nil {
-		return 0, err
+// PoolImages returns the names of the images in a pool.
+func (c *Cluster) PoolImages(ctx context.Context, name string) ([]string, error) {
+	if err := c.enter(ctx, "PoolImages"); err != nil {
+		return nil, err
 	}
 	defer c.mu.Unlock()
 	id, ok := c.findPool(name)
 	if !ok {
-		return 0, ceph.Errorf(ceph.NotFound, "list the images of pool "+name, "no such pool")
+		return nil, ceph.Errorf(ceph.NotFound, "list the images of pool "+name, "no such pool")
 	}
-	return len(c.pools[id].images), nil
+	var names []string
+	for key := range c.pools[id].images {
+		names = append(names, path.Base(key))
+	}
+	return names, nil
 }
 
 // RemoveMon takes a mon out of the monmap.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/ceph/go-ceph/rados"
 	"github.com/ceph/go-ceph/rbd"
 
 	"github.com/cairn-storage/cairn/daemon/ceph"
@@ -62,28 +63,45 @@ func explain(op, message string, err error) error {
 	return ceph.Errorf(ceph.KindOf(wrapped), op, "%s (%w)", message, err)
 }
 
-// CountImages returns how many images a pool holds, over all namespaces.
-func (c *conn) CountImages(ctx context.Context, pool string) (int, error) {
+// PoolImages returns the names of the images in a pool, over all namespaces.
+func (c *conn) PoolImages(ctx context.Context, pool string) ([]string, error) {
 	op := "list the images of pool " + pool
-	return call(ctx, c, op, func() (int, error) {
+	return call(ctx, c, op, func() ([]string, error) {
 		ioctx, err := c.rados.OpenIOContext(pool)
 		if err != nil {
-			return 0, wrap(op, err)
+			return nil, wrap(op, err)
 		}
 		defer ioctx.Destroy()
 		namespaces, err := rbd.NamespaceList(ioctx)
 		if err != nil {
-			return 0, wrap(op, err)
+			return nil, wrap(op, err)
 		}
-		total := 0
+		var all []string
 		for _, namespace := range append(namespaces, "") {
 			ioctx.SetNamespace(namespace)
-			names, err := rbd.GetImageNames(ioctx)
+			names, err := namesIn(ioctx)
 			if err != nil {
-				return 0, wrap(op, err)
+				return nil, wrap(op, err)
 			}
-			total += len(names)
+			all = append(all, names...)
 		}
-		return total, nil
+		return all, nil
 	})
+}
+
+// namesIn returns the names of a namespace's images, and of those in its trash,
+// which a user put there: their data counts no less.
+func namesIn(ioctx *rados.IOContext) ([]string, error) {
+	names, err := rbd.GetImageNames(ioctx)
+	if err != nil {
+		return nil, err
+	}
+	trash, err := rbd.GetTrashList(ioctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, image := range trash {
+		names = append(names, image.Name+" (in RBD's trash)")
+	}
+	return names, nil
 }

@@ -65,11 +65,6 @@ func (p conn) Close() (err error) {
 	return
 }
 
-func (p conn) CountImages(a0 context.Context, a1 string) (r0 int, err error) {
-	err = p.life.call("Conn.CountImages", func() error { r0, err = p.real.CountImages(a0, a1); return err })
-	return
-}
-
 func (p conn) CreateImage(a0 context.Context, a1 ceph.ImageRef, a2 ceph.ImageSpec) (err error) {
 	err = p.life.call("Conn.CreateImage", func() error { err = p.real.CreateImage(a0, a1, a2); return err })
 	return
@@ -160,6 +155,11 @@ func (p conn) OpenImage(a0 context.Context, a1 ceph.ImageRef, a2 ceph.OpenOption
 
 func (p conn) PoolID(a0 context.Context, a1 string) (r0 int64, err error) {
 	err = p.life.call("Conn.PoolID", func() error { r0, err = p.real.PoolID(a0, a1); return err })
+	return
+}
+
+func (p conn) PoolImages(a0 context.Context, a1 string) (r0 []string, err error) {
+	err = p.life.call("Conn.PoolImages", func() error { r0, err = p.real.PoolImages(a0, a1); return err })
 	return
 }
 
