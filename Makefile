@@ -64,6 +64,11 @@ faults: ## the driver's processes killed at every boundary of every RPC; Ceph ou
 kills: ## the driver's processes killed anywhere, at random, on a real Ceph; not a part of 'make test' while it still finds what is left behind
 	@$(MAKE) -s faults FAULTS=process
 
+.PHONY: underio
+underio: ## node plugin and data path killed 50 times each, and replaced, while every acknowledged write is recorded
+	@log=$$(mktemp); images/in-root go test -v -trimpath -count=1 -timeout 15m -run '(Killed|AskedToStop)UnderIO' ./csi/attach/process ./tests/volumes >$$log 2>&1 || { cat $$log; exit 1; }; \
+	grep -E '^([0-9]+ ×|ok)' $$log; rm -f $$log
+
 .PHONY: e2e
 e2e: tools images $(LAB) ## end-to-end tests on the lab
 	@$(TOOLS)/gotestsum --format testname -- -timeout 40m -count=1 ./tests/e2e/...
