@@ -17,8 +17,13 @@ import (
 	"github.com/kubernetes-csi/csi-lib-utils/rpc"
 	snapshots "github.com/kubernetes-csi/external-snapshotter/client/v8/clientset/versioned"
 	"google.golang.org/grpc"
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/client-go/informers"
+	coreinformers "k8s.io/client-go/informers/core/v1"
+	storageinformers "k8s.io/client-go/informers/storage/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/cairn-storage/cairn/csi/identity"
@@ -47,6 +52,8 @@ const (
 	resync      = 10 * time.Minute
 	retryStart  = 500 * time.Millisecond
 	retryMax    = time.Minute
+	// giveBackEvery is long beside what a collection takes of one CPU, even of large caches.
+	giveBackEvery = 30 * time.Second
 )
 
 // Controllers are what runs while this process leads.
@@ -61,7 +68,15 @@ type Controllers struct {
 
 // Informers returns the one set of informers of the controllers, not started.
 func Informers(client kubernetes.Interface) informers.SharedInformerFactory {
-	return informers.NewSharedInformerFactoryWithOptions(client, resync, informers.WithTransform(trim))
+	factory := informers.NewSharedInformerFactoryWithOptions(client, resync, informers.WithTransform(trim))
+	// Those that there are many of, and in no namespace, need no index of namespaces.
+	factory.InformerFor(&corev1.PersistentVolume{}, func(client kubernetes.Interface, resync time.Duration) cache.SharedIndexInformer {
+		return coreinformers.NewPersistentVolumeInformer(client, resync, cache.Indexers{})
+	})
+	factory.InformerFor(&storagev1.VolumeAttachment{}, func(client kubernetes.Interface, resync time.Duration) cache.SharedIndexInformer {
+		return storageinformers.NewVolumeAttachmentInformer(client, resync, cache.Indexers{})
+	})
+	return factory
 }
 
 // New connects to the driver and makes the controllers.
@@ -103,13 +118,30 @@ func (c *Controllers) Run(ctx context.Context) error {
 	return lead(ctx, lease{o.Client, o.Namespace, leaseName, o.Identity}, func(ctx context.Context) {
 		c.factory.Start(ctx.Done())
 		c.factory.WaitForCacheSync(ctx.Done())
-		debug.FreeOSMemory() // what the first lists were decoded from
 		var wg sync.WaitGroup
+		wg.Go(func() { giveBack(ctx) })
 		for _, run := range c.runnables {
 			wg.Go(func() { run(ctx, &wg) })
 		}
 		wg.Wait()
 	})
+}
+
+// giveBack has garbage collected and its memory given back to the system, from time
+// to time. The caches come to rest after their first lists, and hardly grow or
+// shrink then: the runtime alone would keep what those were decoded from for the
+// next burst.
+func giveBack(ctx context.Context) {
+	ticker := time.NewTicker(giveBackEvery)
+	defer ticker.Stop()
+	for {
+		debug.FreeOSMemory()
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
 }
 
 func backoff() workqueue.TypedRateLimiter[string] {

@@ -13,9 +13,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// trim drops what nobody here reads from cached objects, and lets volumes and
-// claims share the sizes and attributes that most of them have alike: a map of
-// one entry takes more than half a kilobyte. Nobody changes those in a cache.
+// trim drops what nobody here reads from cached objects, and lets volumes, claims
+// and attachments share the sizes, attributes and annotations that most of them have
+// alike: a map of one entry takes more than half a kilobyte. Nobody changes those
+// in a cache: whoever changes an object copies it first.
 func trim(obj any) (any, error) {
 	if o, ok := obj.(metav1.Object); ok {
 		o.SetManagedFields(nil)
@@ -30,18 +31,21 @@ func trim(obj any) (any, error) {
 	case *corev1.PersistentVolumeClaim:
 		trimClaim(o)
 	case *storagev1.VolumeAttachment:
+		o.Annotations, o.Labels = attributes(o.Annotations), attributes(o.Labels)
 		o.Spec.Attacher, o.Spec.NodeName = text(o.Spec.Attacher), text(o.Spec.NodeName)
 	}
 	return obj, nil
 }
 
 func trimVolume(o *corev1.PersistentVolume) {
-	o.Spec.Capacity = shared.resources(o.Spec.Capacity)
+	o.Annotations, o.Labels = attributes(o.Annotations), attributes(o.Labels)
+	o.Spec.Capacity = resources(o.Spec.Capacity)
 	o.Spec.StorageClassName = text(o.Spec.StorageClassName)
 	o.Spec.AccessModes = texts(o.Spec.AccessModes)
+	o.Spec.VolumeMode = pointer(o.Spec.VolumeMode)
 	if source := o.Spec.CSI; source != nil {
 		source.Driver, source.FSType = text(source.Driver), text(source.FSType)
-		source.VolumeAttributes = shared.attributes(source.VolumeAttributes)
+		source.VolumeAttributes = attributes(source.VolumeAttributes)
 	}
 	if claim := o.Spec.ClaimRef; claim != nil {
 		claim.Kind, claim.APIVersion, claim.Namespace = text(claim.Kind), text(claim.APIVersion), text(claim.Namespace)
@@ -49,69 +53,82 @@ func trimVolume(o *corev1.PersistentVolume) {
 }
 
 func trimClaim(o *corev1.PersistentVolumeClaim) {
-	o.Spec.Resources.Requests = shared.resources(o.Spec.Resources.Requests)
-	o.Status.Capacity = shared.resources(o.Status.Capacity)
-	o.Status.AllocatedResources = shared.resources(o.Status.AllocatedResources)
+	o.Annotations, o.Labels = attributes(o.Annotations), attributes(o.Labels)
+	o.Spec.Resources.Requests = resources(o.Spec.Resources.Requests)
+	o.Status.Capacity = resources(o.Status.Capacity)
+	o.Status.AllocatedResources = resources(o.Status.AllocatedResources)
 	o.Spec.AccessModes, o.Status.AccessModes = texts(o.Spec.AccessModes), texts(o.Status.AccessModes)
-	if class := o.Spec.StorageClassName; class != nil {
-		*class = text(*class)
-	}
+	o.Spec.StorageClassName, o.Spec.VolumeMode = pointer(o.Spec.StorageClassName), pointer(o.Spec.VolumeMode)
 }
 
 // text returns the one copy of a string that many have.
 func text[T ~string](s T) T { return unique.Make(s).Value() }
 
+func pointer[T ~string](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	one := text(*p)
+	return keep(string(one), &one)
+}
+
 func texts[T ~string](list []T) []T {
+	if len(list) == 0 {
+		return nil
+	}
+	var key strings.Builder
 	for i := range list {
 		list[i] = text(list[i])
+		fmt.Fprintf(&key, "%q,", list[i])
 	}
-	return slices.Clip(list)
+	return keep(key.String(), slices.Clip(list))
 }
 
-// shared holds one of each map that objects have alike.
-var shared alike
-
-// most maps that are held; beyond them it starts anew, and what objects have stays.
-const most = 4096
-
-type alike struct {
-	mu    sync.Mutex
-	texts map[string]map[string]string
-	sizes map[string]corev1.ResourceList
-}
-
-func (a *alike) attributes(m map[string]string) map[string]string {
+func attributes(m map[string]string) map[string]string {
+	if len(m) == 0 {
+		return nil
+	}
 	var key strings.Builder
 	for _, k := range slices.Sorted(maps.Keys(m)) {
 		fmt.Fprintf(&key, "%q=%q,", k, m[k])
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return keep(&a.texts, key.String(), m)
+	return keep(key.String(), m)
 }
 
-func (a *alike) resources(m corev1.ResourceList) corev1.ResourceList {
+func resources(m corev1.ResourceList) corev1.ResourceList {
+	if len(m) == 0 {
+		return nil
+	}
 	var key strings.Builder
 	for _, k := range slices.Sorted(maps.Keys(m)) {
 		size := m[k]
 		fmt.Fprintf(&key, "%q=%s,", k, size.String())
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return keep(&a.sizes, key.String(), m)
+	return keep(key.String(), m)
 }
 
-// keep returns the map that is held under a key: m, if there was none.
-func keep[M ~map[K]V, K comparable, V any](held *map[string]M, key string, m M) M {
-	if len(m) == 0 {
-		return nil
+// shared holds, under what they say, one of each value that objects have alike.
+var shared struct {
+	mu   sync.Mutex
+	held map[any]any
+}
+
+// most values that are held; beyond them it starts anew, and what objects have stays.
+const most = 4096
+
+// saying is the key of a value of type V.
+type saying[V any] struct{ text string }
+
+// keep returns the value of its type that is held for a text: v, if there was none.
+func keep[V any](text string, v V) V {
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if one, ok := shared.held[saying[V]{text}]; ok {
+		return one.(V)
 	}
-	if one, ok := (*held)[key]; ok {
-		return one
+	if shared.held == nil || len(shared.held) >= most {
+		shared.held = map[any]any{}
 	}
-	if *held == nil || len(*held) >= most {
-		*held = map[string]M{}
-	}
-	(*held)[key] = m
-	return m
+	shared.held[saying[V]{text}] = v
+	return v
 }

@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"context"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
@@ -91,15 +92,27 @@ func (v *Volumes) Places(context.Context) ([]places.Place, error) {
 			found[places.Place{FSID: fsid, Namespace: namespace}] = true
 		}
 	}
-	handles, err := v.handles()
-	for _, code := range handles {
-		if id, err := volumeid.Parse(code); err == nil {
-			found[places.Place{FSID: id.FSID, Namespace: id.Image.Namespace}] = true
+	volumes, err := v.volumes.List(labels.Everything())
+	if err != nil {
+		return nil, err
+	}
+	begun := map[string]bool{} // what the IDs of all volumes of a pool begin with
+	for _, volume := range volumes {
+		source := volume.Spec.CSI
+		if source == nil || source.Driver != identity.DriverName {
+			continue
+		}
+		begin := source.VolumeHandle[:strings.LastIndexByte(source.VolumeHandle, '.')+1]
+		if begun[begin] {
+			continue
+		}
+		if id, err := volumeid.Parse(source.VolumeHandle); err == nil {
+			begun[begin], found[places.Place{FSID: id.FSID, Namespace: id.Image.Namespace}] = true, true
 		}
 	}
 	var list []places.Place
 	for p := range found {
 		list = append(list, p)
 	}
-	return list, err
+	return list, nil
 }
