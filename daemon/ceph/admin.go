@@ -32,6 +32,12 @@ type Admin interface {
 	SetConfig(ctx context.Context, who, option, value string) error
 	// SetOSDOut takes an OSD out of data placement, or back in.
 	SetOSDOut(ctx context.Context, id int, out bool) error
+	// StillNeeded says why an OSD cannot be destroyed without risk, in Ceph's words;
+	// empty when all that it holds is elsewhere in full, or there is no such OSD.
+	StillNeeded(ctx context.Context, id int) (string, error)
+	// PurgeOSD takes an OSD out of all maps, with its key; none is fine. Busy while
+	// it runs or is still needed: Ceph itself looks once more.
+	PurgeOSD(ctx context.Context, id int) error
 }
 
 // Caps are CephX capabilities: daemon type → capability string.

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand"
+	"slices"
 	"testing"
 	"time"
 
@@ -170,14 +171,34 @@ func (s *suite) osds(t *testing.T) {
 	requireKind(t, ceph.Exists, err)
 	osds, err := s.conn.OSDs(s.ctx)
 	require.NoError(t, err)
+	at := slices.IndexFunc(osds, func(osd ceph.OSD) bool { return osd.ID == first })
+	require.GreaterOrEqual(t, at, 0, "osd.%d is not among %v", first, osds)
+	require.Equal(t, id, osds[at].UUID)
+	require.False(t, osds[at].Up)
+
 	for _, osd := range osds {
-		if osd.ID == first {
-			require.Equal(t, id, osd.UUID)
-			require.False(t, osd.Up)
-			return
+		if osd.Up {
+			requireKind(t, ceph.Busy, s.conn.PurgeOSD(s.ctx, osd.ID))
 		}
 	}
-	t.Fatalf("osd.%d is not among %v", first, osds)
+	require.NoError(t, s.conn.SetOSDOut(s.ctx, first, true))
+	require.Eventually(t, func() bool {
+		why, err := s.conn.StillNeeded(s.ctx, first)
+		require.NoError(t, err)
+		return why == ""
+	}, time.Minute, 100*time.Millisecond, "an OSD that never ran is not needed")
+	for range 2 {
+		require.NoError(t, s.conn.PurgeOSD(s.ctx, first))
+	}
+	osds, err = s.conn.OSDs(s.ctx)
+	require.NoError(t, err)
+	require.False(t, slices.ContainsFunc(osds, func(osd ceph.OSD) bool { return osd.UUID == id }), "%v", osds)
+	why, err := s.conn.StillNeeded(s.ctx, first)
+	require.NoError(t, err)
+	require.Empty(t, why)
+	next, err := s.conn.NewOSD(s.ctx, id, other, "ssd")
+	require.NoError(t, err, "its UUID is free, for another key")
+	require.NoError(t, s.conn.PurgeOSD(s.ctx, next))
 }
 
 func (s *suite) makePool(t *testing.T) {

@@ -2,6 +2,7 @@ package model
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"path"
 	"slices"
@@ -64,7 +65,10 @@ func (c *Cluster) NewOSD(ctx context.Context, uuid string, key ceph.Key, class s
 		}
 		return osd.ID, nil
 	}
-	id := len(c.osds)
+	id := 0
+	for slices.ContainsFunc(c.osds, func(osd ceph.OSD) bool { return osd.ID == id }) {
+		id++
+	}
 	c.osds = append(c.osds, ceph.OSD{ID: id, UUID: uuid, Class: class})
 	c.keys[uuid] = key
 	return id, nil
@@ -79,9 +83,62 @@ func (c *Cluster) SetOSDOut(ctx context.Context, id int, out bool) error {
 	for i := range c.osds {
 		if c.osds[i].ID == id {
 			c.osds[i].In = !out
+			c.out[id] = out
 			return nil
 		}
 	}
+	return nil
+}
+
+// StillNeeded says why an OSD cannot be destroyed: it takes part in the placement
+// of data, or the data that it holds is on its way still (SetMoving).
+func (c *Cluster) StillNeeded(ctx context.Context, id int) (string, error) {
+	if err := c.enter(ctx, "StillNeeded"); err != nil {
+		return "", err
+	}
+	defer c.mu.Unlock()
+	return c.stillNeeded(id), nil
+}
+
+func (c *Cluster) stillNeeded(id int) string {
+	for _, osd := range c.osds {
+		switch {
+		case osd.ID != id:
+		case osd.In:
+			return fmt.Sprintf("OSD(s) %d have 8 pgs currently mapped to them", id)
+		case c.moving[id]:
+			return fmt.Sprintf("OSD(s) %d last reported they still store some PG data, and not all PGs are active+clean", id)
+		}
+	}
+	return ""
+}
+
+// SetMoving has an OSD hold data that is nowhere else yet.
+func (c *Cluster) SetMoving(id int, moving bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.moving[id] = moving
+}
+
+// PurgeOSD takes an OSD out of all maps.
+func (c *Cluster) PurgeOSD(ctx context.Context, id int) error {
+	if err := c.enter(ctx, "PurgeOSD"); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	at := slices.IndexFunc(c.osds, func(osd ceph.OSD) bool { return osd.ID == id })
+	if at < 0 {
+		return nil
+	}
+	if why := c.stillNeeded(id); why != "" {
+		return ceph.Errorf(ceph.Busy, "osd purge", "%s", why)
+	}
+	if c.osds[at].Up {
+		return ceph.Errorf(ceph.Busy, "osd purge", "osd.%d is not `down`", id)
+	}
+	delete(c.keys, c.osds[at].UUID)
+	delete(c.out, id)
+	c.osds = slices.Delete(slices.Clone(c.osds), at, at+1)
 	return nil
 }
 

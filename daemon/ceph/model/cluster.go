@@ -23,6 +23,8 @@ type Cluster struct {
 	checks   []ceph.HealthCheck
 	osds     []ceph.OSD
 	keys     map[string]ceph.Key // OSD UUID → key
+	out      map[int]bool        // OSDs that were taken out by hand
+	moving   map[int]bool        // OSDs that hold what is nowhere else
 	users    map[string]user
 	pools    map[int64]*pool
 	nextPool int64
@@ -53,7 +55,7 @@ func New(fsid string, mons ...string) *Cluster {
 	}
 	return &Cluster{
 		FSID: fsid, mons: mons, quorum: mons, mgr: "a",
-		keys: map[string]ceph.Key{}, users: map[string]user{}, pools: map[int64]*pool{},
+		keys: map[string]ceph.Key{}, out: map[int]bool{}, moving: map[int]bool{}, users: map[string]user{}, pools: map[int64]*pool{},
 		config: map[string]string{}, calls: map[string]int{},
 		capacity: map[int64]int64{}, blocked: map[string]time.Time{},
 	}
@@ -116,7 +118,7 @@ func (c *Cluster) Boot(id int, host string, bytes int64) {
 	defer c.mu.Unlock()
 	for i := range c.osds {
 		if c.osds[i].ID == id {
-			c.osds[i].Up, c.osds[i].In, c.osds[i].Host, c.osds[i].BytesTotal = true, true, host, bytes
+			c.osds[i].Up, c.osds[i].In, c.osds[i].Host, c.osds[i].BytesTotal = true, !c.out[id], host, bytes
 			c.osds[i].Weight = float64(bytes) / (1 << 40)
 			if c.osds[i].Class == "" {
 				c.osds[i].Class = "hdd"

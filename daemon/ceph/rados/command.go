@@ -1,8 +1,12 @@
 package rados
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
+	"strings"
+	"syscall"
 
 	"github.com/ceph/go-ceph/rados"
 	"github.com/ceph/go-ceph/rbd"
@@ -28,6 +32,28 @@ func (c *conn) mon(ctx context.Context, cmd command, input []byte) ([]byte, erro
 			return nil, explain(op, message, err)
 		}
 		return out, nil
+	})
+}
+
+// mgr runs a command of the active mgr. It returns what the mgr refuses because of
+// the state of things, in its words: that it answers with EBUSY for what is in use,
+// and with EAGAIN for what it cannot tell yet.
+func (c *conn) mgr(ctx context.Context, cmd command) (refused string, err error) {
+	op, _ := cmd["prefix"].(string)
+	text, err := json.Marshal(cmd)
+	if err != nil {
+		return "", ceph.Errorf(ceph.Invalid, op, "encode the command: %w", err)
+	}
+	return call(ctx, c, op, func() (string, error) {
+		_, message, err := c.rados.MgrCommand([][]byte{text})
+		var coded interface{ ErrorCode() int }
+		switch {
+		case err == nil:
+			return "", nil
+		case errors.As(err, &coded) && (coded.ErrorCode() == -int(syscall.EBUSY) || coded.ErrorCode() == -int(syscall.EAGAIN)):
+			return cmp.Or(strings.TrimSpace(message), err.Error()), nil
+		}
+		return "", explain(op, message, err)
 	})
 }
 

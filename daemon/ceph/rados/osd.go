@@ -101,6 +101,23 @@ func (c *conn) SetOSDOut(ctx context.Context, id int, out bool) error {
 	return c.tell(ctx, command{"prefix": prefix, "ids": []string{strconv.Itoa(id)}})
 }
 
+// StillNeeded asks the mgr, which knows the PGs (docs.ceph.com, "Removing OSDs").
+func (c *conn) StillNeeded(ctx context.Context, id int) (string, error) {
+	return c.mgr(ctx, command{"prefix": "osd safe-to-destroy", "ids": []string{strconv.Itoa(id)}})
+}
+
+// PurgeOSD has the mgr purge an OSD, which looks first whether that is safe.
+func (c *conn) PurgeOSD(ctx context.Context, id int) error {
+	refused, err := c.mgr(ctx, command{"prefix": "osd purge", "id": id, "yes_i_really_mean_it": true})
+	switch {
+	case ceph.Is(err, ceph.NotFound):
+		return nil
+	case refused != "":
+		return ceph.Errorf(ceph.Busy, "osd purge", "%s", refused)
+	}
+	return err
+}
+
 // RemoveMon takes a mon out of the monmap; none is fine.
 func (c *conn) RemoveMon(ctx context.Context, name string) error {
 	err := c.tell(ctx, command{"prefix": "mon rm", "name": name})

@@ -173,6 +173,11 @@ func (p conn) Pools(a0 context.Context) (r0 []ceph.Pool, err error) {
 	return
 }
 
+func (p conn) PurgeOSD(a0 context.Context, a1 int) (err error) {
+	err = p.life.call("Conn.PurgeOSD", func() error { err = p.real.PurgeOSD(a0, a1); return err })
+	return
+}
+
 func (p conn) RemoveGroup(a0 context.Context, a1 ceph.GroupRef) (err error) {
 	err = p.life.call("Conn.RemoveGroup", func() error { err = p.real.RemoveGroup(a0, a1); return err })
 	return
@@ -230,6 +235,11 @@ func (p conn) SnapshotGroup(a0 context.Context, a1 ceph.GroupRef, a2 []ceph.Imag
 
 func (p conn) Status(a0 context.Context) (r0 *ceph.Status, err error) {
 	err = p.life.call("Conn.Status", func() error { r0, err = p.real.Status(a0); return err })
+	return
+}
+
+func (p conn) StillNeeded(a0 context.Context, a1 int) (r0 string, err error) {
+	err = p.life.call("Conn.StillNeeded", func() error { r0, err = p.real.StillNeeded(a0, a1); return err })
 	return
 }
 
