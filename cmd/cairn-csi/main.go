@@ -39,7 +39,7 @@ func command() *cobra.Command {
 	logging := flag.NewFlagSet("logging", flag.ContinueOnError)
 	klog.InitFlags(logging)
 	root.PersistentFlags().AddGoFlag(logging.Lookup("v"))
-	root.AddCommand(controllerCommand(), nodeCommand(), attachCommand(), snapshotControllerCommand())
+	root.AddCommand(controllerCommand(), nodeCommand(), attachCommand(), snapshotControllerCommand(), snapshotMetadataCommand())
 	return root
 }
 
