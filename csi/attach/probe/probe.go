@@ -78,6 +78,5 @@ func kernel(root string, m Method) Method {
 	if !m.Usable || err != nil || notNumber != nil || major >= keys {
 		return m
 	}
-	return Method{Name: m.Name, Reason: fmt.Sprintf("Linux %s does not know CephX keys of type aes256k (Linux %d.0 does): "+
-		"with a key of type aes, choose it by --attach-method", release, keys)}
+	return Method{Name: m.Name, Reason: fmt.Sprintf("Linux %s does not know CephX keys of type aes256k, which Cairn's nodes have (Linux %d.0 does)", release, keys)}
 }
