@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/cairn-storage/cairn/csi/attach/keeper"
@@ -23,6 +24,7 @@ cairn-keeper run COMMAND [ARGUMENT]...
 	runs a command, and at once again when it ends`
 
 func main() {
+	debug.SetGCPercent(25) // a megabyte of garbage, not four, beside the one that is in use
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	code, err := command(ctx, os.Args[1:])

@@ -177,12 +177,13 @@ func (b *bench) verify(ctx context.Context, name string, duration time.Duration,
 
 const pluginPattern = "^cairn-csi node"
 
-// victim is a process of the node side that is killed under I/O.
+// victim is a process of the node side that is killed under I/O. One without a
+// DaemonSet has a supervisor of its own.
 type victim struct{ name, what, pattern, daemonSet string }
 
 var victims = []victim{
 	{"plugin", "cairn-csi node", pluginPattern, "cairn-csi-node"},
-	{"datapath", "cairn-csi attach", "^cairn-csi attach", "cairn-csi-attach"},
+	{"datapath", "cairn-csi attach", "^cairn-csi attach", ""},
 }
 
 // kill kills a process again and again. The kubelet restarts it at once only the
@@ -198,7 +199,7 @@ func (b *bench) kill(ctx context.Context, v victim, node string) error {
 		}
 		b.say("killed %s on %s (%d of %d)", v.what, node, i+1, kills)
 		time.Sleep(2 * time.Second)
-		if i == 0 {
+		if i == 0 || v.daemonSet == "" {
 			continue
 		}
 		if _, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "delete", "pods", "-l", "app.kubernetes.io/instance="+v.daemonSet,
