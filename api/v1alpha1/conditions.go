@@ -34,6 +34,7 @@ const (
 	ReasonCephUnreachable  = "CephUnreachable"
 	ReasonStepFailed       = "StepFailed"
 	ReasonNotSafeToRestart = "NotSafeToRestart"
+	ReasonNotSafeToRemove  = "NotSafeToRemove"
 	ReasonInUse            = "InUse"
 	ReasonClusterNotFound  = "ClusterNotFound"
 	ReasonClusterNotReady  = "ClusterNotReady"

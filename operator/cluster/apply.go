@@ -39,6 +39,16 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		return r.makeKeys(ctx, o)
 	case s.NewOSD != nil:
 		return r.newOSD(ctx, o, *s.NewOSD)
+	case s.SetOut != nil:
+		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.SetOSDOut(ctx, s.SetOut.ID, s.SetOut.Out) })
+	case s.Purge != nil:
+		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.PurgeOSD(ctx, *s.Purge) })
+	}
+	for _, object := range s.Delete {
+		uid := object.GetUID()
+		if err := r.Client.Delete(ctx, object, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("delete %s: %w", describe(object), err)
+		}
 	}
 	for _, object := range s.Apply {
 		if err := kube.Apply(ctx, r.Client, object); err != nil {
@@ -65,14 +75,21 @@ func (r *Reconciler) newOSD(ctx context.Context, o *Observed, target osd.Target)
 	if err != nil {
 		return err
 	}
+	return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error {
+		_, err := conn.NewOSD(ctx, target.UUID, key, target.Class)
+		return err
+	})
+}
+
+// inCeph does one thing in the cluster.
+func (r *Reconciler) inCeph(ctx context.Context, o *Observed, do func(context.Context, ceph.Conn) error) error {
 	conn, err := r.Connections.Get(o.Cluster, o.Keys.Credentials(mon.Host(o.Mons)))
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, connection.Timeout)
 	defer cancel()
-	_, err = conn.NewOSD(ctx, target.UUID, key, target.Class)
-	return err
+	return do(ctx, conn)
 }
 
 // osdKey returns the key in an OSD's Secret, and makes it for an OSD that Ceph

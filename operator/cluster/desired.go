@@ -19,13 +19,15 @@ import (
 // Desired is what should exist. What cannot be said yet, because something it
 // rests on does not exist, is missing from it and comes with a later look.
 type Desired struct {
-	Mons            []mon.Mon
-	MonServices     []*corev1.Service
-	Configuration   []*corev1.ConfigMap
-	Keyrings        []*corev1.Secret
-	MonDeployments  []*appsv1.Deployment
-	MgrDeployments  []*appsv1.Deployment
-	Targets         []osd.Target
+	Mons           []mon.Mon
+	MonServices    []*corev1.Service
+	Configuration  []*corev1.ConfigMap
+	Keyrings       []*corev1.Secret
+	MonDeployments []*appsv1.Deployment
+	MgrDeployments []*appsv1.Deployment
+	Targets        []osd.Target
+	// Leaving are OSDs that the spec has let go of.
+	Leaving         []osd.Target
 	OSDSecrets      []*corev1.Secret
 	OSDDeployments  []*appsv1.Deployment
 	Problems        []osd.Problem
@@ -71,9 +73,10 @@ func (d *Desired) desireDaemons(o *Observed) {
 
 func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 	targets, problems := osd.Targets(o.Cluster, o.Keys.FSID, o.Nodes, o.Inventory)
-	d.Targets = append(targets, o.keptTargets(targets)...)
+	d.Leaving = o.leaving(targets)
+	d.Targets = append(targets, o.keptTargets(append(slices.Clone(targets), d.Leaving...))...)
 	d.Problems = append(d.Problems, withoutKept(problems, d.Targets)...)
-	for _, target := range d.Targets {
+	for _, target := range append(slices.Clone(d.Targets), d.Leaving...) {
 		known, key := o.osd(target.UUID), o.OSDKeys[target.UUID]
 		node := o.node(target.Node)
 		if known == nil || key == "" || node == nil {
@@ -81,14 +84,22 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 		}
 		live := o.Deployments[osd.DeploymentName(o.Cluster, known.ID)]
 		formatted := known.Up || known.Weight > 0 || osd.Formatted(o.Secrets[osd.SecretName(o.Cluster, target.UUID)])
-		d.OSDSecrets = append(d.OSDSecrets, osd.Secret(o.Cluster, target, key, known.ID, formatted))
+		secret := osd.Secret(o.Cluster, target, key, known.ID, formatted)
+		leaves := slices.Contains(d.Leaving, target)
+		if leaves || o.marked(target.UUID) && !known.In {
+			secret.Annotations[kube.AnnotationLeaving] = "true" // until data is placed on it again
+		}
+		d.OSDSecrets = append(d.OSDSecrets, secret)
+		// One that leaves is left as it is while it runs, and comes back while it is needed.
+		if leaves && (live != nil || !known.In && o.Ceph.Needed[known.ID] == "") {
+			continue
+		}
 		d.OSDDeployments = append(d.OSDDeployments, osd.Deployment(o.Cluster, o.Keys.FSID, helperOf(live, helperImage), target, known.ID, node))
 	}
 }
 
 // keptTargets are OSDs that run, on devices that the inventory does not show as
-// targets now: an agent that is slow, or a device taken out of the spec, must
-// not take an OSD away.
+// targets now: an agent that is slow must not take an OSD away.
 func (o *Observed) keptTargets(targets []osd.Target) (kept []osd.Target) {
 	for _, deployment := range o.Deployments {
 		if deployment.Labels[kube.LabelComponent] != osd.Component {

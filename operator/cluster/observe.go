@@ -51,6 +51,8 @@ type Observed struct {
 type CephState struct {
 	Status *ceph.Status
 	OSDs   []ceph.OSD
+	// Needed says, of each OSD that leaves, why it cannot go yet; empty when it can.
+	Needed map[int]string
 }
 
 // observe reads everything and decides nothing.
@@ -157,16 +159,32 @@ func (r *Reconciler) observeCeph(ctx context.Context, o *Observed) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, connection.Timeout)
 	defer cancel()
-	status, err := conn.Status(ctx)
-	if err == nil {
-		var osds []ceph.OSD
-		if osds, err = conn.OSDs(ctx); err == nil {
-			o.Ceph = &CephState{Status: status, OSDs: osds}
-			return
+	if o.Ceph, err = askCeph(ctx, conn, o.marked); err != nil {
+		o.CephError = err
+		r.Connections.Failed(o.Cluster, err)
+	}
+}
+
+// askCeph asks Ceph for all that decisions rest on, and of those that leave
+// whether they are still needed.
+func askCeph(ctx context.Context, conn ceph.Conn, leaves func(uuid string) bool) (*CephState, error) {
+	state := &CephState{Needed: map[int]string{}}
+	var err error
+	if state.Status, err = conn.Status(ctx); err != nil {
+		return nil, err
+	}
+	if state.OSDs, err = conn.OSDs(ctx); err != nil {
+		return nil, err
+	}
+	for _, known := range state.OSDs {
+		if known.In || !leaves(known.UUID) {
+			continue
+		}
+		if state.Needed[known.ID], err = conn.StillNeeded(ctx, known.ID); err != nil {
+			return nil, err
 		}
 	}
-	o.CephError = err
-	r.Connections.Failed(o.Cluster, err)
+	return state, nil
 }
 
 func monServices(services map[string]*corev1.Service) (out []corev1.Service) {

@@ -25,10 +25,24 @@ type Step struct {
 	NewOSD *osd.Target
 	// Apply writes objects.
 	Apply []client.Object
+	// SetOut takes an OSD out of the placement of data, or back in.
+	SetOut *SetOut
+	// Purge takes the OSD with this ID out of Ceph's maps.
+	Purge *int
+	// Delete deletes objects, in order.
+	Delete []client.Object
+	// Reason of the blocker that the gate is; empty is NotSafeToRestart.
+	Reason string
 	// Failed is why the step did not succeed when it was tried.
 	Failed error
 	// Wait is a step that others do: a pod that starts, a quorum that forms.
 	Wait bool
+}
+
+// SetOut says of an OSD whether data is placed on it.
+type SetOut struct {
+	ID  int
+	Out bool
 }
 
 func step(name, what, why, gate string) Step {
@@ -38,7 +52,7 @@ func step(name, what, why, gate string) Step {
 // Plan is the ordered list of what leads from what was observed to what is desired.
 func Plan(o *Observed, d *Desired) ([]Step, error) {
 	p := &planner{o: o, d: d}
-	for _, part := range []func() error{p.keys, p.foundation, p.mons, p.quorum, p.mgrs, p.newOSDs, p.osds, p.waitForOSDs} {
+	for _, part := range []func() error{p.keys, p.foundation, p.mons, p.quorum, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.removals} {
 		if err := part(); err != nil {
 			return nil, err
 		}

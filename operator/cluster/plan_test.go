@@ -312,7 +312,7 @@ func TestChangedOSDsRestartNodeByNodeWhileAllPGsAreClean(t *testing.T) {
 func TestAnOSDThatRunsIsKeptWhateverTheSpecSaysOfItsDevice(t *testing.T) {
 	for name, drop := range map[string]func(*scene){
 		"the agent says nothing":             func(s *scene) { s.Inventory = map[string]*v1alpha1.NodeStorage{} },
-		"the device is taken out":            func(s *scene) { s.Cluster.Spec.Storage.Nodes = s.Cluster.Spec.Storage.Nodes[:2] },
+		"its name may be another one now":    func(s *scene) { s.Cluster.Spec.Storage.Nodes[2].Devices[1].Name = "wwn-0x1" },
 		"the inventory calls the disk taken": func(s *scene) { s.Inventory["n3"].Status.Devices[0].Usable = false },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -320,6 +320,7 @@ func TestAnOSDThatRunsIsKeptWhateverTheSpecSaysOfItsDevice(t *testing.T) {
 			drop(s)
 			require.Empty(t, s.plan())
 			require.Len(t, desired(s.Observed, helper).Targets, 6)
+			require.Empty(t, desired(s.Observed, helper).Leaving)
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -156,7 +157,7 @@ func gated(_ *Observed, _ *Desired, steps []Step) *v1alpha1.Blocker {
 	if len(steps) == 0 || steps[0].Gate == "" || slices.ContainsFunc(steps, func(s Step) bool { return s.Gate == "" && !s.Wait }) {
 		return nil
 	}
-	return blocker(v1alpha1.ReasonNotSafeToRestart, "'%s' waits until %s", steps[0].What, steps[0].Gate)
+	return blocker(cmp.Or(steps[0].Reason, v1alpha1.ReasonNotSafeToRestart), "'%s' waits until %s", steps[0].What, steps[0].Gate)
 }
 
 // block keeps the time since when a blocker of one reason stands.

@@ -23,6 +23,8 @@ const (
 	AnnotationMembers = "cairn.storage/founding-members"
 	AnnotationDevice  = "cairn.storage/device"
 	AnnotationUUID    = "cairn.storage/osd-uuid"
+	// AnnotationLeaving of an OSD's Secret says that the OSD is being removed.
+	AnnotationLeaving = "cairn.storage/leaving"
 	// AnnotationApplied is a hash of what was last applied.
 	AnnotationApplied = "cairn.storage/applied"
 

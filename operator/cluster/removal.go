@@ -1,0 +1,187 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/daemon/ceph"
+	"github.com/cairn-storage/cairn/operator/kube"
+	"github.com/cairn-storage/cairn/operator/osd"
+)
+
+// An OSD whose device is taken out of the spec leaves in steps, each of which is
+// seen from what there is, so that a crash between two of them changes nothing:
+//
+//	its Secret says that it leaves
+//	Ceph takes it out of the placement of data, and moves its data elsewhere
+//	Ceph says that nothing needs it any more: its daemon is stopped
+//	it is purged from Ceph's maps, where Ceph looks once more
+//	its Secret is deleted
+//
+// Until the daemon is stopped the spec can take the device back.
+
+// leaving are the OSDs that the spec has let go of, by their Secrets: those are
+// the last that is left of them.
+func (o *Observed) leaving(targets []osd.Target) (leaving []osd.Target) {
+	for _, secret := range o.Secrets {
+		t := osd.Target{UUID: secret.Annotations[kube.AnnotationUUID], Node: secret.Annotations[kube.AnnotationNode], Device: secret.Annotations[kube.AnnotationDevice]}
+		wanted := func(other osd.Target) bool { return other.UUID == t.UUID }
+		if t.UUID != "" && !slices.ContainsFunc(targets, wanted) && osd.Left(o.Cluster.Spec.Storage, t, o.Inventory[t.Node], o.marked(t.UUID)) {
+			leaving = append(leaving, t)
+		}
+	}
+	slices.SortFunc(leaving, func(a, b osd.Target) int { return strings.Compare(a.Name(), b.Name()) })
+	return leaving
+}
+
+// marked reports whether an OSD's Secret says that it leaves.
+func (o *Observed) marked(uuid string) bool {
+	secret := o.Secrets[osd.SecretName(o.Cluster, uuid)]
+	return secret != nil && secret.Annotations[kube.AnnotationLeaving] != ""
+}
+
+// returns takes OSDs back that the spec names again before they were gone.
+func (p *planner) returns() error {
+	for _, target := range p.d.Targets {
+		if known := p.o.osd(target.UUID); known != nil && !known.In && p.o.marked(target.UUID) {
+			s := step(fmt.Sprintf("osd-%d-return", known.ID), fmt.Sprintf("place data on %s again", called(known.ID, target)), "the spec names its device again", "")
+			s.SetOut = &SetOut{ID: known.ID}
+			p.add(s)
+		}
+	}
+	return nil
+}
+
+// removals are the next steps of the OSDs that leave.
+func (p *planner) removals() error {
+	for _, target := range p.d.Leaving {
+		if p.o.Ceph == nil {
+			p.add(step(target.Name(), "remove the OSD of "+target.Device+" on node "+target.Node, whyLeaving, "the mons have a quorum"))
+			continue
+		}
+		p.add(p.removal(target))
+	}
+	return nil
+}
+
+const whyLeaving = "the spec does not name its device any more"
+
+func (p *planner) removal(target osd.Target) Step {
+	deployment := p.o.osdDeployment(target.UUID)
+	known := p.o.osd(target.UUID)
+	if known == nil {
+		s := step(target.Name(), "forget the key of the OSD of "+target.Device+" on node "+target.Node, "Ceph knows it no more", "")
+		if deployment != nil {
+			s.Delete = append(s.Delete, deployment)
+		}
+		s.Delete = append(s.Delete, p.o.Secrets[osd.SecretName(p.o.Cluster, target.UUID)])
+		return s
+	}
+	name, it := fmt.Sprintf("osd-%d", known.ID), called(known.ID, target)
+	needed, asked := p.o.Ceph.Needed[known.ID]
+	switch {
+	case known.In:
+		s := step(name+"-drain", "move the data of "+it+" elsewhere", whyLeaving, p.drainGate(known))
+		s.Reason = v1alpha1.ReasonNotSafeToRemove
+		s.SetOut = &SetOut{ID: known.ID, Out: true}
+		return s
+	case !asked || needed != "":
+		s := step(name+"-drained", fmt.Sprintf("wait until nothing needs %s: %s", it, needed), "its data is moved elsewhere before it is removed", "")
+		s.Wait = true
+		return s
+	case deployment != nil:
+		s := step(name+"-stop", "stop "+it, "all its data is elsewhere", "")
+		s.Delete = []client.Object{deployment}
+		return s
+	case known.Up:
+		s := step(name+"-stopped", "wait for "+it+" to stop", "an OSD that runs is not removed", "")
+		s.Wait = true
+		return s
+	}
+	s := step(name+"-purge", "remove "+it+" from Ceph's maps", "all its data is elsewhere", "")
+	s.Purge = &known.ID
+	return s
+}
+
+// called names an OSD by its ID and where it is.
+func called(id int, t osd.Target) string {
+	return fmt.Sprintf("osd.%d (%s on node %s)", id, t.Device, t.Node)
+}
+
+// drainGate says what must hold before an OSD's data is moved: the Secret remembers
+// it, the OSDs that take its place are there, and there is room on enough of them.
+func (p *planner) drainGate(leaving *ceph.OSD) string {
+	if !p.o.marked(leaving.UUID) {
+		return "the Secret of the OSD says that it leaves"
+	}
+	var stay []*ceph.OSD
+	for _, target := range p.d.Targets {
+		known := p.o.osd(target.UUID)
+		if known == nil || known.Weight == 0 {
+			return "the OSD of " + target.Device + " on node " + target.Node + " has started"
+		}
+		if known.Up && known.In {
+			stay = append(stay, known)
+		}
+	}
+	if gap := p.roomGap(stay); gap != "" {
+		return gap
+	}
+	return p.domainGap(stay)
+}
+
+// full is the part of the capacity that Ceph lets be used before it warns.
+const full = 0.85
+
+// roomGap says that the OSDs that stay cannot hold what is stored.
+func (p *planner) roomGap(stay []*ceph.OSD) string {
+	room := 0.0
+	for _, known := range stay {
+		room += known.Weight * (1 << 40) * full
+	}
+	if used := float64(p.o.Ceph.Status.BytesUsed); used > room {
+		return fmt.Sprintf("the OSDs that stay have room for what is stored: %.1f GiB are used, and they take %.1f GiB. Add devices, or delete volumes", used/(1<<30), room/(1<<30))
+	}
+	return ""
+}
+
+// domainGap says which pool would have fewer failure domains than replicas, and
+// had enough with the OSDs that leave.
+func (p *planner) domainGap(stay []*ceph.OSD) string {
+	for i := range p.o.Pools {
+		spec := p.o.Pools[i].Spec
+		domains := map[string]bool{}
+		for _, known := range stay {
+			if spec.DeviceClass == "" || string(spec.DeviceClass) == known.Class {
+				domains[p.domain(known, string(spec.FailureDomain))] = true
+			}
+		}
+		if len(domains) < int(spec.Replicas) {
+			return fmt.Sprintf("BlockPool %s has a %s for each of its %d replicas: %d would be left. Add a device elsewhere first, or lower the pool's replicas",
+				p.o.Pools[i].Name, spec.FailureDomain, spec.Replicas, len(domains))
+		}
+	}
+	return ""
+}
+
+// domain is the failure domain of an OSD.
+func (p *planner) domain(known *ceph.OSD, kind string) string {
+	label := map[string]string{"zone": corev1.LabelTopologyZone, "region": corev1.LabelTopologyRegion, "rack": "topology.cairn.storage/rack"}[kind]
+	switch {
+	case kind == "osd":
+		return fmt.Sprint(known.ID)
+	case label == "":
+		return known.Host
+	}
+	for i := range p.o.Nodes {
+		if osd.Bucket(p.o.Nodes[i].Name) == known.Host {
+			return p.o.Nodes[i].Labels[label]
+		}
+	}
+	return ""
+}
