@@ -45,8 +45,9 @@ func fsid(t *testing.T) string {
 	return id
 }
 
-// blockPool is a pool with a quota and its own classes.
-type blockPool struct{ name, quota string }
+// blockPool is a pool and its classes; more of its spec and of its StorageClass
+// as in YAML.
+type blockPool struct{ name, spec, class string }
 
 func (p blockPool) String() string {
 	return fmt.Sprintf(`
@@ -54,6 +55,6 @@ func (p blockPool) String() string {
 apiVersion: cairn.storage/v1alpha1
 kind: BlockPool
 metadata: {name: %s, namespace: %s}
-spec: {cluster: %s, replicas: 2, failureDomain: host, quota: %s, storageClass: {fsType: ext4}}
-`, p.name, kubectl.Namespace, story.Cluster, p.quota)
+spec: {cluster: %s, replicas: 2, failureDomain: host, storageClass: {fsType: ext4, %s}, %s}
+`, p.name, kubectl.Namespace, story.Cluster, p.class, p.spec)
 }

@@ -14,7 +14,7 @@ const small = "small"
 
 func makesSmallPool(t *testing.T) {
 	ctx := bounded(t)
-	_, err := kubectl.RunWith(ctx, blockPool{small, "1Gi"}.String(), "apply", "-f", "-")
+	_, err := kubectl.RunWith(ctx, blockPool{name: small, spec: "quota: 1Gi"}.String(), "apply", "-f", "-")
 	require.NoError(t, err)
 	require.NoError(t, story.UntilReady(ctx, "blockpool/"+small))
 }

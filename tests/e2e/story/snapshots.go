@@ -15,3 +15,13 @@ func InstallSnapshots(ctx context.Context) error {
 	_, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "rollout", "status", "deployment/cairn-snapshot-controller", "--timeout=2m")
 	return err
 }
+
+// InstallChangedBlocks installs what backup programs ask for changed blocks, and
+// waits until it runs.
+func InstallChangedBlocks(ctx context.Context) error {
+	if _, err := kubectl.Run(ctx, "apply", "--server-side", "-f", repository("deploy/changed-blocks.yaml")); err != nil {
+		return err
+	}
+	_, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "rollout", "status", "deployment/cairn-snapshot-metadata", "--timeout=2m")
+	return err
+}
