@@ -67,7 +67,7 @@ func (s *Server) settleLog(ctx context.Context, id volumeid.ID, r *journal.Recor
 	case err != nil:
 		return err
 	case !l.settled():
-		return fault.Errorf(fault.Unavailable, "%s replays the log of the volume's filesystem: the volume is read after that", s.other(l))
+		return fault.Errorf(fault.Pending, "%s replays the log of the volume's filesystem: the volume is read after that", s.other(l))
 	}
 	r.LogReplayed = l.log != ""
 	return nil
@@ -92,7 +92,10 @@ func (s *Server) replayLog(ctx context.Context, id volumeid.ID, r *journal.Recor
 	volume.ReadOnly, volume.Exclusive = false, true
 	device, err := s.attacher(r).Attach(ctx, volume)
 	if ceph.Is(err, ceph.Busy) {
-		return l, fault.Errorf(fault.Unavailable, "%s replays the log of the volume's filesystem, or writes to the volume: the volume is read after that: %w", s.other(l), err)
+		if now, unknown := s.logState(ctx, id); unknown == nil {
+			l = now
+		}
+		return l, fault.Errorf(fault.Pending, "%s replays the log of the volume's filesystem, or writes to the volume: the volume is read after that: %w", s.other(l), err)
 	}
 	if err != nil {
 		return l, fmt.Errorf("attach volume %s to replay its log: %w", r.VolumeID, err)
@@ -114,14 +117,17 @@ func (s *Server) replayLog(ctx context.Context, id volumeid.ID, r *journal.Recor
 	return s.logState(ctx, id)
 }
 
-// replayAs replays the log of an attached volume. The name is one that nobody had
-// before.
+// replayAs replays the log of an attached volume, unless another did so before it
+// was attached. The name is one that nobody had before.
 func (s *Server) replayAs(ctx context.Context, id volumeid.ID, r *journal.Record, name string) error {
+	l, err := s.logState(ctx, id)
+	if err != nil || l.settled() {
+		return err
+	}
 	if err := s.noteLog(ctx, id, imagemeta.LogReplayer, name); err != nil {
 		return err
 	}
-	l, err := s.logState(ctx, id)
-	if err != nil {
+	if l, err = s.logState(ctx, id); err != nil {
 		return err
 	}
 	if l.log == imagemeta.LogPending && !r.Block {

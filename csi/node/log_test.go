@@ -101,7 +101,7 @@ func TestOneNodeReplays(t *testing.T) {
 	l := newLogged(t, 2)
 	l.during = func() {
 		err := l.nodes[1].stage(mountCapability(reader))
-		require.Equal(t, codes.Unavailable, server.Code(err))
+		require.Equal(t, codes.Aborted, server.Code(err))
 		require.ErrorContains(t, err, "node node-1 replays the log")
 		l.nodes[1].leavesNothing()
 	}
@@ -115,7 +115,7 @@ func TestWriterIsLeftAlone(t *testing.T) {
 	l := newLogged(t, 2)
 	require.NoError(t, l.nodes[0].stage(mountCapability(writer)))
 	err := l.nodes[1].stage(mountCapability(reader))
-	require.Equal(t, codes.Unavailable, server.Code(err))
+	require.Equal(t, codes.Aborted, server.Code(err))
 	require.ErrorContains(t, err, "another client replays the log of the volume's filesystem, or writes to the volume")
 	require.Zero(t, l.replayed)
 	require.NoError(t, l.nodes[0].unstage())
@@ -132,11 +132,11 @@ func TestLateNoteOfAReplay(t *testing.T) {
 		l.during = func() {
 			_, heir := l.noted()
 			l.note("node-1 late", heir)
-			require.Equal(t, codes.Unavailable, server.Code(third.stage(mountCapability(reader))))
+			require.Equal(t, codes.Aborted, server.Code(third.stage(mountCapability(reader))))
 		}
 		heir.reads()
 	}
-	require.Equal(t, codes.Unavailable, server.Code(lost.stage(mountCapability(reader))), "it notes its own replay, late, and sees that of its heir")
+	require.Equal(t, codes.Aborted, server.Code(lost.stage(mountCapability(reader))), "it notes its own replay, late, and sees that of its heir")
 	lost.leavesNothing()
 	third.reads()
 	lost.reads()

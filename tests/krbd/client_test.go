@@ -1,6 +1,7 @@
 package krbd
 
 import (
+	"path/filepath"
 	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -75,6 +76,52 @@ func testReadOnly(b *bench) {
 	b.start()
 	require.NoError(b, v.stage(), "a plugin that starts anew knows what it staged")
 	v.end()
+}
+
+// testFirstToRead reads a snapshot of a filesystem that is mounted meanwhile: its log
+// is replayed first, unless another client has the image open to write.
+func testFirstToRead(b *bench, kind string) {
+	v := b.volume(320*mib, filesystem(kind, writer))
+	v.use()
+	b.run("sh", "-c", "echo synced >"+v.target+"/file; sync "+v.target+"/file")
+	r := v.toRead(640 * mib)
+	image, err := b.conn.OpenImage(b.Context(), r.ref(), ceph.OpenOptions{})
+	require.NoError(b, err)
+	err = r.stage()
+	require.Equal(b, codes.Aborted, status.Code(err), "%v", err)
+	require.ErrorContains(b, err, "replays the log")
+	b.Log(err)
+	require.NoError(b, image.Close())
+
+	r.use()
+	require.Equal(b, "1", b.run("cat", "/sys/block/rbd1/ro"))
+	require.Equal(b, "synced", b.run("cat", r.target+"/file"))
+	require.NotContains(b, b.run("grep", r.target, "/proc/mounts"), "norecovery")
+	require.Greater(b, r.total(), int64(500*mib))
+	require.NoError(b, r.unpublish())
+	require.NoError(b, r.unstage())
+	_, err = b.controller.DeleteVolume(b.Context(), &csi.DeleteVolumeRequest{VolumeId: r.id})
+	require.NoError(b, err)
+	v.end()
+}
+
+// toRead makes a volume to read only, from a snapshot of another as it is now.
+func (v *volume) toRead(size int64) *volume {
+	v.Helper()
+	name := filepath.Base(v.ref().Name)
+	snapshot, err := v.controller.CreateSnapshot(v.Context(), &csi.CreateSnapshotRequest{Name: name + "-snapshot", SourceVolumeId: v.id})
+	require.NoError(v, err)
+	r := *v
+	r.capability = filesystem(v.capability.GetMount().GetFsType(), reader)
+	r.staging, r.target = filepath.Join(kubelet, "plugins", name+"-read", "globalmount"), filepath.Join(kubelet, "pods", name+"-read", "mount")
+	resp, err := v.controller.CreateVolume(v.Context(), &csi.CreateVolumeRequest{
+		Name: name + "-read", CapacityRange: &csi.CapacityRange{RequiredBytes: size}, VolumeCapabilities: []*csi.VolumeCapability{r.capability},
+		Parameters: map[string]string{"clusterID": v.cluster.FSID, "pool": pool},
+		VolumeContentSource: &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{
+			Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: snapshot.GetSnapshot().GetSnapshotId()}}}})
+	require.NoError(v, err)
+	r.id = resp.GetVolume().GetVolumeId()
+	return &r
 }
 
 // testDiscard gives space back to the cluster.

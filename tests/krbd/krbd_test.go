@@ -27,6 +27,8 @@ func TestKRBD(t *testing.T) {
 		{"snapshot", testSnapshot},
 		{"exclusive", testExclusive},
 		{"read-only", testReadOnly},
+		{"first to read ext4", func(b *bench) { testFirstToRead(b, "ext4") }},
+		{"first to read xfs", func(b *bench) { testFirstToRead(b, "xfs") }},
 		{"discard", testDiscard},
 		{"busy", testBusy},
 		{"keys", testKeys},

@@ -117,7 +117,7 @@ func (m *machine) stageAgain(v *csi.Volume, c *csi.VolumeCapability) {
 	var err error
 	ok := assert.Eventually(m, func() bool {
 		err = m.stage(v, c)
-		return status.Code(err) != codes.Unavailable
+		return status.Code(err) != codes.Aborted
 	}, time.Minute, 100*time.Millisecond, "the volume is staged")
 	assert.NoError(m, err)
 	assert.True(m, ok)
