@@ -72,11 +72,10 @@ func (g group) known() error {
 }
 
 func (g group) remove() error {
-	// Without its header, as a cut-off call leaves it, a group has no members.
-	if err := g.release(nil); err != nil && !ceph.Is(wrap(g.op, err), ceph.NotFound) {
+	if err := g.release(nil); err != nil {
 		return err
 	}
-	if err := rbd.GroupSnapRemove(g.ioctx, g.ref.Name, g.ref.Name); err != nil && !errors.Is(err, rbd.ErrNotFound) {
+	if err := g.removeSnapshots(); err != nil {
 		return err
 	}
 	return rbd.GroupRemove(g.ioctx, g.ref.Name)
@@ -98,7 +97,7 @@ func (g group) made() (bool, error) {
 	if err != nil || snap.State == rbd.GroupSnapStateComplete {
 		return err == nil, err
 	}
-	return false, rbd.GroupSnapRemove(g.ioctx, g.ref.Name, g.ref.Name)
+	return false, g.removeSnapshots()
 }
 
 func (g group) make(ctx context.Context, images []ceph.ImageRef) error {
@@ -160,23 +159,41 @@ func (g group) join(images []ceph.ImageRef) error {
 
 // release takes all images but some out of the group.
 func (g group) release(but []ceph.ImageRef) error {
-	members, err := rbd.GroupImageList(g.ioctx, g.ref.Name)
+	keep, err := g.find(but)
 	if err != nil {
 		return err
 	}
-	for _, member := range members {
-		ref := ceph.ImageRef{PoolID: member.PoolID, Namespace: g.ref.Namespace, Name: member.Name}
-		if slices.Contains(but, ref) {
+	state, err := g.read()
+	if err != nil {
+		return err
+	}
+	for _, member := range state.members {
+		if slices.Contains(keep, member) {
 			continue
 		}
-		err := g.conn.inPool(g.op, ref.PoolID, ref.Namespace, func(ioctx *rados.IOContext) error {
-			return rbd.GroupImageRemove(g.ioctx, g.ref.Name, ioctx, ref.Name)
+		err := g.conn.inPool(g.op, member.pool, g.ref.Namespace, func(ioctx *rados.IOContext) error {
+			return rbd.GroupImageRemoveByID(g.ioctx, g.ref.Name, ioctx, member.id)
 		})
 		if err != nil && !ceph.Is(err, ceph.NotFound) {
 			return err
 		}
 	}
 	return nil
+}
+
+// find looks up the IDs of images.
+func (g group) find(refs []ceph.ImageRef) (images []groupImage, err error) {
+	for _, ref := range refs {
+		err := g.image(ref, func(ioctx *rados.IOContext) error {
+			id, err := imageID(ioctx, ref.Name)
+			images = append(images, groupImage{ref.PoolID, id})
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return images, nil
 }
 
 // info describes a complete group snapshot.

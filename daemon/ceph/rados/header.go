@@ -261,3 +261,12 @@ func takeText(data []byte) (text string, rest []byte, err error) {
 	end := 4 + binary.LittleEndian.Uint32(data)
 	return string(data[4:end]), data[end:], nil
 }
+
+// takeStruct takes what Ceph encoded with a version, a compatible one and a length.
+func takeStruct(data []byte) (body, rest []byte, err error) {
+	if len(data) < 6 || uint64(binary.LittleEndian.Uint32(data[2:]))+6 > uint64(len(data)) {
+		return nil, nil, errShort
+	}
+	end := 6 + binary.LittleEndian.Uint32(data[2:])
+	return data[6:end], data[end:], nil
+}

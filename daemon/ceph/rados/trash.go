@@ -12,19 +12,30 @@ import (
 )
 
 // librbd moves an image to the pool's trash while it removes it. A removal that was
-// cut off leaves it there, where no name leads to it.
+// cut off leaves it there, where no name leads to it, and librbd's own list of the
+// trash leaves it out.
+const (
+	trashObject = "rbd_trash"
+	trashKey    = "id_" // + the image's ID
+	// trashRemoving is the origin of what is there to be removed (cls_rbd_types.h).
+	trashRemoving = 3
+)
 
-// removing returns the names after one, in order, of hidden images whose removal
-// was begun.
+// removing returns the names after one, in order, of images whose removal was
+// begun: they are hidden, whatever their names were.
 func removing(ioctx *rados.IOContext, after string) ([]string, error) {
-	trash, err := rbd.GetTrashList(ioctx)
-	if err != nil && !errors.Is(err, rbd.ErrNotFound) {
-		return nil, err
+	entries, err := ioctx.GetAllOmapValues(trashObject, "", trashKey, 1000)
+	if err != nil {
+		return nil, ignoreNotFound(err)
 	}
 	var names []string
-	for _, entry := range trash {
-		if strings.HasPrefix(entry.Name, ceph.HiddenPrefix) && entry.Name > after {
-			names = append(names, entry.Name)
+	for key, entry := range entries {
+		body, _, err := takeStruct(entry)
+		if err != nil || len(body) == 0 {
+			return nil, errors.Join(err, errShort)
+		}
+		if name := ceph.HiddenPrefix + strings.TrimPrefix(key, trashKey); body[0] == trashRemoving && name > after {
+			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
