@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -11,22 +12,33 @@ import (
 	"github.com/cairn-storage/cairn/tests/e2e/story"
 )
 
-// readsFromTwoNodes has two nodes read a volume made from a snapshot at once.
+// readsFromTwoNodes has two nodes read, at once, a volume made from a snapshot of a
+// filesystem that is mounted meanwhile.
 func readsFromTwoNodes(t *testing.T) {
-	apply(t, claim{name: "origin"}, pod{name: "origin", filesystems: []string{"origin"}, script: "echo published >/origin/file; sync; touch /tmp/written"})
-	running(t, "origin")
-	written(t, "origin")
-	// A read-only volume shows what is in the filesystem, not what is in its log.
-	drop(t, "pod/origin")
-	detached(t, "origin")
-	apply(t, snapshot{name: "published", claim: "origin"})
-	ready(t, "volumesnapshot", "published")
-	apply(t, claim{name: "rox", access: "ReadOnlyMany", from: "VolumeSnapshot/published"},
-		pod{name: "rox1", node: "node1", filesystems: []string{"rox"}, readOnly: true}, pod{name: "rox2", node: "node2", filesystems: []string{"rox"}, readOnly: true})
-	running(t, "rox1", "rox2")
-	for _, pod := range []string{"rox1", "rox2"} {
-		require.Equal(t, "published", in(t, pod, "cat /rox/file"))
-		refusesWrites(t, pod, "/rox/file")
+	for _, filesystem := range []string{"ext4", "xfs"} {
+		t.Run(filesystem, func(t *testing.T) { readsWhatWasSynced(t, filesystem) })
+	}
+}
+
+func readsWhatWasSynced(t *testing.T, filesystem string) {
+	origin, rox := "origin-"+filesystem, "rox-"+filesystem
+	apply(t, class{name: rox, fsid: fsid(t), filesystem: filesystem}, claim{name: origin, class: rox},
+		pod{name: origin, filesystems: []string{origin}, script: fmt.Sprintf("echo published >/%[1]s/file; sync /%[1]s/file; touch /tmp/written", origin)})
+	running(t, origin)
+	written(t, origin)
+	apply(t, snapshot{name: rox, claim: origin})
+	ready(t, "volumesnapshot", rox)
+	pods := []string{rox + "-1", rox + "-2"}
+	apply(t, claim{name: rox, class: rox, size: "1Gi", access: "ReadOnlyMany", from: "VolumeSnapshot/" + rox},
+		pod{name: pods[0], node: "node1", filesystems: []string{rox}, readOnly: true}, pod{name: pods[1], node: "node2", filesystems: []string{rox}, readOnly: true})
+	running(t, pods...)
+	for _, pod := range pods {
+		require.Equal(t, "published", in(t, pod, "cat /"+rox+"/file"))
+		require.NotContains(t, in(t, pod, "grep ' /"+rox+" ' /proc/mounts"), "norecovery")
+		size, err := strconv.ParseInt(in(t, pod, "df --output=size -B1 /"+rox+" | tail -1 | tr -d ' '"), 10, 64)
+		require.NoError(t, err)
+		require.Greater(t, size, int64(800<<20), "the filesystem fills the volume, which is larger than the snapshot")
+		refusesWrites(t, pod, "/"+rox+"/file")
 	}
 }
 
