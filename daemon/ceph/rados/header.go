@@ -39,12 +39,14 @@ const (
 	unformatted   = "none yet"
 	// holdKey asks the client that has the image open to let go of it for a moment.
 	holdKey = "cairn.hold"
+	// flattenKey holds the ID of the image that a flatten was begun on.
+	flattenKey = "cairn.flatten"
 	// configPrefix begins librbd's options of one image.
 	configPrefix = "conf_"
 )
 
 func internal(key string) bool {
-	return key == ownerKey || key == encryptionKey || key == holdKey || strings.HasPrefix(key, configPrefix)
+	return key == ownerKey || key == encryptionKey || key == holdKey || key == flattenKey || strings.HasPrefix(key, configPrefix)
 }
 
 // header is what is read of an image in one operation.

@@ -56,13 +56,17 @@ func imageOptions(spec ceph.ImageSpec) (*rbd.ImageOptions, error) {
 
 // ImageInfo returns what an image is.
 func (c *conn) ImageInfo(ctx context.Context, ref ceph.ImageRef) (*ceph.ImageInfo, error) {
-	return in(ctx, c, "look at "+ref.String(), ref.PoolID, ref.Namespace, func(ioctx *rados.IOContext) (*ceph.ImageInfo, error) {
-		image, err := rbd.OpenImageReadOnly(ioctx, ref.Name, rbd.NoSnapshot)
-		if err != nil {
-			return nil, err
-		}
-		info, err := describe(image)
-		return info, errors.Join(err, image.Close())
+	op := "look at " + ref.String()
+	return in(ctx, c, op, ref.PoolID, ref.Namespace, func(ioctx *rados.IOContext) (info *ceph.ImageInfo, err error) {
+		err = c.whole(op, ioctx, ref.Name, func() error {
+			image, err := rbd.OpenImageReadOnly(ioctx, ref.Name, rbd.NoSnapshot)
+			if err != nil {
+				return err
+			}
+			info, err = describe(image)
+			return errors.Join(err, image.Close())
+		})
+		return info, err
 	})
 }
 

@@ -83,7 +83,11 @@ func (c *conn) openPool(op string, poolID int64, namespace string) (*rados.IOCon
 
 // on runs f in an image's pool and namespace.
 func (c *conn) on(ctx context.Context, op string, ref ceph.ImageRef, f func(*rados.IOContext) error) error {
-	return c.run(ctx, op, func() error { return c.inPool(op, ref.PoolID, ref.Namespace, f) })
+	return c.run(ctx, op, func() error {
+		return c.inPool(op, ref.PoolID, ref.Namespace, func(ioctx *rados.IOContext) error {
+			return c.whole(op, ioctx, ref.Name, func() error { return f(ioctx) })
+		})
+	})
 }
 
 // in runs f in a pool and namespace and returns what it returns.

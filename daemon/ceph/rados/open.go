@@ -19,7 +19,11 @@ func (c *conn) OpenImage(ctx context.Context, ref ceph.ImageRef, options ceph.Op
 		if err != nil {
 			return nil, err
 		}
-		opened, err := openImage(ioctx, ref.Name, options)
+		var opened *rbd.Image
+		err = c.whole(op, ioctx, ref.Name, func() error {
+			opened, err = openImage(ioctx, ref.Name, options)
+			return err
+		})
 		if err != nil {
 			ioctx.Destroy()
 			return nil, wrap(op, err)

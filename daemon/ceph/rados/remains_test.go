@@ -146,3 +146,50 @@ func requireNothing(t *testing.T, ioctx *librados.IOContext) {
 	}
 	require.NoError(t, iter.Err())
 }
+
+// TestFlattenCutOff opens a clone whose flatten was cut off after it had removed
+// the parent's snapshot, and one that lost its parent in another way.
+func TestFlattenCutOff(t *testing.T) {
+	cluster := start(t)
+	conn, pool := connect(t, cluster)
+	ioctx, ctx := raw(t, cluster), t.Context()
+	parent, clone := ceph.ImageRef{PoolID: pool, Name: "parent"}, ceph.ImageRef{PoolID: pool, Name: "clone"}
+	for _, flattened := range []bool{true, false} {
+		require.NoError(t, conn.CreateImage(ctx, parent, ceph.ImageSpec{Size: mib}))
+		snap, err := conn.CreateSnapshot(ctx, parent, "one")
+		require.NoError(t, err)
+		require.NoError(t, conn.CloneImage(ctx, snap.Ref, clone, ceph.ImageSpec{Size: mib}))
+		require.NoError(t, conn.RemoveSnapshot(ctx, snap.Ref), "to the trash")
+		info, err := conn.ImageInfo(ctx, clone)
+		require.NoError(t, err)
+		require.NotNil(t, info.Parent)
+
+		if flattened {
+			key := append(text("cairn.flatten"), text(info.ID)...)
+			callClass(t, ioctx, "rbd_header."+info.ID, "metadata_set", append(binary.LittleEndian.AppendUint32(nil, 1), key...))
+		}
+		child := append(binary.LittleEndian.AppendUint64(nil, uint64(pool)), append(text(info.ID), text("")...)...)
+		child = append(binary.LittleEndian.AppendUint32([]byte{2, 1}, uint32(len(child))), child...)
+		callClass(t, ioctx, "rbd_header."+snap.Ref.ImageID, "child_detach", append(binary.LittleEndian.AppendUint64(nil, snap.Ref.SnapID), child...))
+		require.NoError(t, conn.RemoveImage(ctx, parent), "with its snapshot")
+
+		_, err = rbd.OpenImage(ioctx, clone.Name, rbd.NoSnapshot)
+		require.ErrorIs(t, err, rbd.ErrNotFound)
+		if !flattened {
+			_, err = conn.OpenImage(ctx, clone, ceph.OpenOptions{})
+			require.Equal(t, ceph.NotFound, ceph.KindOf(err), "its data may be lost")
+			require.NoError(t, conn.RemoveImage(ctx, clone))
+			continue
+		}
+		image, err := conn.OpenImage(ctx, clone, ceph.OpenOptions{})
+		require.NoError(t, err)
+		require.NoError(t, image.Close())
+		info, err = conn.ImageInfo(ctx, clone)
+		require.NoError(t, err)
+		require.Nil(t, info.Parent)
+		require.NotContains(t, info.Features, "operations")
+		require.NoError(t, conn.FlattenImage(ctx, clone, nil))
+		require.NoError(t, conn.RemoveImage(ctx, clone))
+	}
+	requireNothing(t, ioctx)
+}
