@@ -52,7 +52,7 @@ func (s *Server) troubles(r *journal.Record, device *attach.Device) []Trouble {
 	if m != nil && m.FilesystemReadOnly && !r.ReadOnly {
 		add(ReadOnlyFilesystem, "the filesystem met an error and is read-only now: delete the pods that use it, so that it is checked and mounted anew")
 	}
-	if m != nil && m.WithoutLog {
+	if m != nil && m.WithoutLog && !r.LogReplayed {
 		add(LogNotReplayed, "the filesystem was not unmounted, and is read without what is in its log: files may be missing or older. "+
 			"It is not for the driver to write to this volume while it is read only: mount it to write (ReadWriteOnce) once")
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/cairn-storage/cairn/csi/kms"
 	"github.com/cairn-storage/cairn/csi/kms/secret"
 	"github.com/cairn-storage/cairn/csi/server"
+	"github.com/cairn-storage/cairn/csi/step"
 )
 
 const reader = csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY
@@ -213,7 +214,12 @@ func TestFailedReplay(t *testing.T) {
 			}
 			return nil
 		})
-		require.ErrorIs(t, b.stage(mountCapability(reader)), failed, call)
+		tracker := &step.Tracker{}
+		_, err := b.NodeStageVolume(step.With(t.Context(), tracker), &csi.NodeStageVolumeRequest{
+			VolumeId: b.code, StagingTargetPath: b.path("staging"), VolumeCapability: mountCapability(reader)})
+		require.ErrorIs(t, err, failed, call)
+		in, _ := tracker.Now()
+		require.Contains(t, in, map[string]string{"Recover": "replay the log", "Fill": "fill its device", "Flush": "flush"}[call], "the step that failed")
 		b.leavesNothing()
 		log, _ := l.noted()
 		require.Equal(t, imagemeta.LogPending, log)

@@ -113,9 +113,11 @@ func (s *Server) undo(ctx context.Context, r journal.Record, failed error) error
 	if ctx.Err() != nil {
 		return failed
 	}
+	back := step.Keep(ctx)
 	if err := s.takeDown(ctx, &r); err != nil {
 		return fault.Errorf(fault.Unavailable, "%w; what was begun could not be taken down: %w", failed, err)
 	}
+	back() // that is the step that failed
 	return failed
 }
 

@@ -31,6 +31,18 @@ func Enter(ctx context.Context, name string) {
 	t.Enter(name)
 }
 
+// Keep returns what enters the context's present step again, after others.
+func Keep(ctx context.Context) func() {
+	t, _ := ctx.Value(key{}).(*Tracker)
+	if t == nil {
+		return func() {}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	name := t.name
+	return func() { t.Enter(name) }
+}
+
 // Cluster notes which cluster the context's call works with.
 func Cluster(ctx context.Context, fsid string) {
 	if t, _ := ctx.Value(key{}).(*Tracker); t != nil {
