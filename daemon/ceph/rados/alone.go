@@ -246,19 +246,20 @@ func (a *alone) unlock(cookie string) (err error) {
 	return err
 }
 
-// whileLocked does what changes the image. The snapshot's object map comes first:
-// cut off before the snapshot is there, it is an object that nothing leads to; cut
-// off after it, a later difference to the snapshot shows more than was changed.
+// whileLocked does what changes the image, in librbd's order: an object map that is
+// made first would be left by who is cut off, as an object that nothing leads to.
+// Cut off after the snapshot is there, a later difference to it shows more than was
+// changed.
 func (a *alone) whileLocked(op, name, cookie string, snap uint64) (*ceph.SnapshotInfo, error) {
-	version, err := a.copyMap(snap)
-	if err == nil {
-		err = a.add(name, cookie, snap)
-	}
-	if err != nil {
+	if err := a.add(name, cookie, snap); err != nil {
 		if unknown(op, err) {
 			return nil, err
 		}
-		return nil, ignoreNotFound(a.ioctx.Delete(a.mapOf(snap)))
+		return nil, nil
+	}
+	version, err := a.copyMap(snap)
+	if err != nil {
+		return nil, err
 	}
 	if err := a.beginAnew(version); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package rados_test
 
 import (
 	"encoding/binary"
+	"fmt"
 	"testing"
 
 	librados "github.com/ceph/go-ceph/rados"
@@ -192,4 +193,41 @@ func TestFlattenCutOff(t *testing.T) {
 		require.NoError(t, conn.RemoveImage(ctx, clone))
 	}
 	requireNothing(t, ioctx)
+}
+
+// TestSnapshotCutOff compares snapshots one of which has no object map: its making
+// was cut off.
+func TestSnapshotCutOff(t *testing.T) {
+	cluster := start(t)
+	conn, pool := connect(t, cluster)
+	ioctx, ctx := raw(t, cluster), t.Context()
+	ref := ceph.ImageRef{PoolID: pool, Name: "one"}
+	require.NoError(t, conn.CreateImage(ctx, ref, ceph.ImageSpec{Size: 16 * mib}))
+	write := func(at int64) {
+		image, err := conn.OpenImage(ctx, ref, ceph.OpenOptions{Exclusive: true})
+		require.NoError(t, err)
+		_, err = image.WriteAt([]byte("data"), at)
+		require.NoError(t, err)
+		require.NoError(t, image.Close())
+	}
+	var snaps []*ceph.SnapshotInfo
+	for i, name := range []string{"a", "b", "c"} {
+		write(int64(i) * 4 * mib)
+		snap, err := conn.CreateSnapshot(ctx, ref, name)
+		require.NoError(t, err)
+		snaps = append(snaps, snap)
+	}
+	require.NoError(t, ioctx.Delete(fmt.Sprintf("rbd_object_map.%s.%016x", snaps[1].Ref.ImageID, snaps[1].Ref.SnapID)))
+	for i := 1; i < len(snaps); i++ {
+		changed := false
+		require.NoError(t, conn.Diff(ctx, &snaps[i-1].Ref, snaps[i].Ref, 0, func(e ceph.Extent) error {
+			changed = changed || e.Offset <= int64(i)*4*mib && e.Offset+e.Length > int64(i)*4*mib
+			return nil
+		}))
+		require.True(t, changed, "what was written before %s", snaps[i].Name)
+	}
+	for _, snap := range snaps {
+		require.NoError(t, conn.RemoveSnapshot(ctx, snap.Ref))
+	}
+	require.NoError(t, conn.RemoveImage(ctx, ref))
 }
