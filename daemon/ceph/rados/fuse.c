@@ -520,7 +520,9 @@ static void do_getattr(struct cairn_fuse *v, const struct fuse_in_header *in)
 /* do_open lets requests past the page cache, and writes beside each other. */
 static void do_open(struct cairn_fuse *v, const struct fuse_in_header *in, const struct fuse_open_in *open)
 {
-	struct fuse_open_out out = { .open_flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES };
+	/* Without a flush at close: a process that is killed while it attaches has the file
+	 * open, and would wait at its end for an answer from itself; its successor for it. */
+	struct fuse_open_out out = { .open_flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | FOPEN_NOFLUSH };
 	if (v->read_only && (open->flags & O_ACCMODE) != O_RDONLY)
 		reply(v, in->unique, -EROFS, NULL, 0);
 	else
