@@ -35,6 +35,7 @@ const (
 	ReasonStepFailed       = "StepFailed"
 	ReasonNotSafeToRestart = "NotSafeToRestart"
 	ReasonNotSafeToRemove  = "NotSafeToRemove"
+	ReasonMonLost          = "MonLost"
 	ReasonInUse            = "InUse"
 	ReasonClusterNotFound  = "ClusterNotFound"
 	ReasonClusterNotReady  = "ClusterNotReady"

@@ -104,11 +104,14 @@ type ConfigValue string
 
 // MonSpec are the monitors.
 type MonSpec struct {
-	// Count of mons: 1, which does not survive its node, or 3.
+	// Count of mons: 1, which does not survive its node, 3 or 5.
 	// +kubebuilder:default=3
-	// +kubebuilder:validation:XValidation:rule="self in [1, 3]",message="spec.mon.count: must be 1 or 3: an even number tolerates no more failures than one less"
-	// +kubebuilder:validation:XValidation:rule="self >= oldSelf",message="spec.mon.count: cannot be lowered yet: taking a mon away is not carried out"
+	// +kubebuilder:validation:XValidation:rule="self in [1, 3, 5]",message="spec.mon.count: must be 1, 3 or 5: an even number tolerates no more failures than one less"
 	Count int32 `json:"count,omitempty"`
+	// FailoverAfter is how long a mon may be out of quorum before another node gets one in its place.
+	// +kubebuilder:default="10m"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s')",message="spec.mon.failoverAfter: must be 10s or more: a restart takes a mon out of quorum for a moment"
+	FailoverAfter *metav1.Duration `json:"failoverAfter,omitempty"`
 	// AllowSharedNode lets several mons run on one node. A lost node may then lose the quorum.
 	// +optional
 	AllowSharedNode bool `json:"allowSharedNode,omitempty"`
@@ -261,6 +264,9 @@ type StorageClusterStatus struct {
 	Capacity CapacityStatus `json:"capacity,omitempty"`
 	// +optional
 	Mons DaemonStatus `json:"mons,omitempty"`
+	// LastMon is the last name that a mon was given: none is given twice.
+	// +optional
+	LastMon string `json:"lastMon,omitempty"`
 	// +optional
 	Mgrs DaemonStatus `json:"mgrs,omitempty"`
 	// +optional

@@ -33,7 +33,6 @@ func TestWhatCannotBeChangedIsRefusedWithTheReason(t *testing.T) {
 			"spec.storageClass.name: cannot be changed"},
 		"a StorageClass's name that was the pool's own": {"BlockPool", `{spec: {cluster: main, storageClass: {}}}`, `{spec: {storageClass: {name: slow}}}`,
 			"spec.storageClass.name: cannot be changed"},
-		"a mon count that shrinks": {"StorageCluster", clusterSpec, `{spec: {mon: {count: 1}}}`, "spec.mon.count: cannot be lowered yet"},
 		"a StorageClass's name, by leaving it out": {"BlockPool", `{spec: {cluster: main, storageClass: {name: fast}}}`, `{spec: {storageClass: {name: null}}}`,
 			"spec.storageClass.name: cannot be changed"},
 	} {
@@ -46,6 +45,7 @@ func TestWhatCannotBeChangedIsRefusedWithTheReason(t *testing.T) {
 func TestWhatMayBeChangedIsTaken(t *testing.T) {
 	for name, test := range map[string]struct{ kind, before, patch string }{
 		"a device is added":            {"StorageCluster", clusterSpec, `{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1}, {name: disk2}]}]}}}`},
+		"a mon count shrinks":          {"StorageCluster", clusterSpec, `{spec: {mon: {count: 1}}}`},
 		"a mon count grows":            {"StorageCluster", `{spec: {mon: {count: 1}, storage: {nodeSelector: {}, filter: {rotational: true}}}}`, `{spec: {mon: {count: 3}}}`},
 		"the image is another":         {"StorageCluster", clusterSpec, `{spec: {ceph: {image: "cairn.storage/ceph:20.2.5"}}}`},
 		"a quota is set":               {"BlockPool", `{spec: {cluster: main}}`, `{spec: {quota: 5Gi}}`},

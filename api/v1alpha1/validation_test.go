@@ -72,9 +72,13 @@ func TestAWrongStorageClusterIsRefusedWithTheFieldAndWhatIsRight(t *testing.T) {
 		"a device class in upper case": {
 			`{spec: {storage: {deviceClass: SSD, nodes: [{name: n1, devices: [{name: d}]}]}}}`, []string{"spec.storage.deviceClass", "^([a-z]"}},
 		"two mons": {
-			storage + `, mon: {count: 2}}`, []string{"spec.mon.count", "must be 1 or 3"}},
+			storage + `, mon: {count: 2}}`, []string{"spec.mon.count", "must be 1, 3 or 5"}},
 		"no mon": {
-			storage + `, mon: {count: 0}}`, []string{"spec.mon.count", "must be 1 or 3"}},
+			storage + `, mon: {count: 0}}`, []string{"spec.mon.count", "must be 1, 3 or 5"}},
+		"a failover at once": {
+			storage + `, mon: {failoverAfter: 1s}}`, []string{"spec.mon.failoverAfter", "must be 10s or more"}},
+		"a failover after no time": {
+			storage + `, mon: {failoverAfter: soon}}`, []string{"spec.mon.failoverAfter"}},
 		"no mgr": {
 			storage + `, mgr: {count: 0}}`, []string{"spec.mgr.count", "greater than or equal to 1"}},
 		"three mgrs": {

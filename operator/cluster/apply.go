@@ -41,6 +41,8 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		return r.newOSD(ctx, o, *s.NewOSD)
 	case s.SetOut != nil:
 		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.SetOSDOut(ctx, s.SetOut.ID, s.SetOut.Out) })
+	case s.RemoveMon != "":
+		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.RemoveMon(ctx, s.RemoveMon) })
 	case s.Purge != nil:
 		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.PurgeOSD(ctx, *s.Purge) })
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
@@ -35,6 +36,8 @@ type site struct {
 	name   string
 	client client.Client
 	errors []error
+	now    func() time.Time
+	pass   func(time.Duration)
 }
 
 func newSite(t *testing.T, change ...func(*v1alpha1.StorageCluster)) *site {
@@ -54,7 +57,7 @@ func (s *site) cluster() *v1alpha1.StorageCluster {
 func (s *site) look() {
 	c := s.cluster()
 	died, err := s.Operator(func() error {
-		r := &cluster.Reconciler{Client: s.client, Live: s.Client, Connections: s.Connections, Namespace: s.Namespace, Image: "cairn:test"}
+		r := &cluster.Reconciler{Client: s.client, Live: s.Client, Connections: s.Connections, Namespace: s.Namespace, Image: "cairn:test", Now: s.now}
 		_, err := r.Reconcile(s.t.Context(), c)
 		return err
 	})

@@ -19,7 +19,9 @@ import (
 // Desired is what should exist. What cannot be said yet, because something it
 // rests on does not exist, is missing from it and comes with a later look.
 type Desired struct {
-	Mons           []mon.Mon
+	Mons []mon.Mon
+	// Retiring is a mon that goes: it is lost, or there are more than the spec asks for.
+	Retiring       *Retiring
 	MonServices    []*corev1.Service
 	Configuration  []*corev1.ConfigMap
 	Keyrings       []*corev1.Secret
@@ -38,8 +40,8 @@ type Desired struct {
 func desired(o *Observed, helperImage string) *Desired {
 	d := &Desired{}
 	count := int(o.Cluster.Spec.Mon.Count)
-	d.Mons = mon.Assign(o.Mons, monNodes(o), count, o.Cluster.Spec.Mon.AllowSharedNode)
-	if missing := count - len(d.Mons); missing > 0 {
+	d.Mons = d.desireMons(o)
+	if missing := count - len(d.Mons); missing > 0 && d.Retiring == nil {
 		d.missingMonNodes = missing
 		d.Problems = append(d.Problems, osd.Problem{Reason: v1alpha1.ReasonNotEnoughNodes, Message: fmt.Sprintf(
 			"%d mons need %d ready nodes that match spec.placement.nodeSelector, one more each; %d mons have one. Add nodes, uncordon them, or set spec.mon.allowSharedNode",
@@ -64,7 +66,7 @@ func (d *Desired) desireDaemons(o *Observed) {
 	}
 	d.Configuration = []*corev1.ConfigMap{configMap(o.Cluster, o.Keys.FSID, d.Mons)}
 	for _, m := range d.Mons {
-		d.MonDeployments = append(d.MonDeployments, mon.Deployment(o.Cluster, o.Keys.FSID, m, d.Mons))
+		d.MonDeployments = append(d.MonDeployments, mon.Deployment(o.Cluster, o.Keys.FSID, m, d.Mons, o.Deployments[mon.ObjectName(o.Cluster, m.Name)]))
 	}
 	for _, name := range mgrNames(o.Cluster) {
 		d.MgrDeployments = append(d.MgrDeployments, mgr.Deployment(o.Cluster, name))

@@ -27,6 +27,8 @@ type Step struct {
 	Apply []client.Object
 	// SetOut takes an OSD out of the placement of data, or back in.
 	SetOut *SetOut
+	// RemoveMon takes the mon of this name out of the monmap.
+	RemoveMon string
 	// Purge takes the OSD with this ID out of Ceph's maps.
 	Purge *int
 	// Delete deletes objects, in order.
@@ -52,7 +54,7 @@ func step(name, what, why, gate string) Step {
 // Plan is the ordered list of what leads from what was observed to what is desired.
 func Plan(o *Observed, d *Desired) ([]Step, error) {
 	p := &planner{o: o, d: d}
-	for _, part := range []func() error{p.keys, p.foundation, p.mons, p.quorum, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.removals} {
+	for _, part := range []func() error{p.keys, p.foundation, p.retire, p.mons, p.quorum, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.removals} {
 		if err := part(); err != nil {
 			return nil, err
 		}
@@ -204,7 +206,7 @@ func (p *planner) quorum() error {
 	if p.o.Ceph != nil {
 		missing = without(missing, p.o.Ceph.Status.Quorum)
 	}
-	s := step("quorum", fmt.Sprintf("wait for mon %v to join the quorum", missing), "everything else needs the mons", "")
+	s := step("quorum", fmt.Sprintf("wait for mon %v to join the quorum%s", missing, p.failoverAt(missing)), "everything else needs the mons", "")
 	s.Wait = true
 	p.add(s)
 	return nil

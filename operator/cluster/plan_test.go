@@ -51,7 +51,7 @@ func founding(t *testing.T) *scene {
 	keys, err := newKeys(moment)
 	require.NoError(t, err)
 	s.Keys = keys
-	s.Mons = mon.Assign(nil, s.Nodes, int(s.Cluster.Spec.Mon.Count), false)
+	s.Mons = mon.Assign(nil, s.Nodes, int(s.Cluster.Spec.Mon.Count), false, "")
 	for i := range s.Mons {
 		s.Mons[i].Address = fmt.Sprintf("10.0.0.%d", i+1)
 	}
@@ -230,7 +230,7 @@ func TestAMonWhoseDeploymentIsGoneComesBackAtOnce(t *testing.T) {
 		s := running(t)
 		delete(s.Deployments, "main-mon-b")
 		s.Ceph.Status.Quorum = []string{"a", "c"}
-		require.Equal(t, []string{"mon-b"}, s.open())
+		require.Equal(t, []string{"main-mon-b", "mon-b"}, s.open(), "its Service says since when it is missing")
 	})
 	t.Run("and when all are gone, and with them the quorum", func(t *testing.T) {
 		s := running(t)
@@ -251,7 +251,7 @@ func TestMoreMonsJoinOneAtATime(t *testing.T) {
 	s.settle()
 	s.Cluster.Spec.Mon.Count = 3
 	require.Equal(t, []string{"main-mon-b", "main-mon-c"}, s.open(), "their Services come first")
-	s.Mons = mon.Assign(s.Mons, s.Nodes, 3, false)
+	s.Mons = mon.Assign(s.Mons, s.Nodes, 3, false, "")
 	s.Mons[1].Address, s.Mons[2].Address = "10.0.0.2", "10.0.0.3"
 	require.Equal(t, []string{"mon-b"}, with(s.open(), "mon-"))
 	require.Equal(t, "the mon before it is back in quorum", s.gates()["mon-c"])

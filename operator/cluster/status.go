@@ -12,6 +12,7 @@ import (
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/daemon/ceph"
+	"github.com/cairn-storage/cairn/operator/mon"
 )
 
 // maxPlan bounds the plan in the status; the last entry then counts the rest.
@@ -22,6 +23,7 @@ func status(o *Observed, d *Desired, steps []Step) v1alpha1.StorageClusterStatus
 	s := *o.Cluster.Status.DeepCopy()
 	s.ObservedGeneration = o.Cluster.Generation
 	s.Plan = planOf(steps)
+	s.LastMon = mon.Last(o.Mons, s.LastMon)
 	s.Mons = daemons(int(o.Cluster.Spec.Mon.Count), 0)
 	s.Mgrs = daemons(int(o.Cluster.Spec.Mgr.Count), 0)
 	s.OSDs = daemons(len(d.Targets), 0)

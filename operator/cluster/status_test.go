@@ -126,8 +126,8 @@ func TestAStepThatFailedIsTheBlocker(t *testing.T) {
 }
 
 // Reasons that other tests emit: those of pools, of clusters that are refused,
-// of steps that failed, and of removals.
-var elsewhere = []string{"StepFailed", "InUse", "WrongNamespace", "ClusterNotFound", "ClusterNotReady", "NameTaken", "TooFewFailureDomains", "NotSafeToRemove"}
+// of steps that failed, of removals and of failovers.
+var elsewhere = []string{"StepFailed", "InUse", "WrongNamespace", "ClusterNotFound", "ClusterNotReady", "NameTaken", "TooFewFailureDomains", "NotSafeToRemove", "MonLost"}
 
 func TestEveryReasonIsEmittedBySomeRule(t *testing.T) {
 	emitted := map[string]bool{}

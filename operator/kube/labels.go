@@ -22,6 +22,8 @@ const (
 	AnnotationNode    = "cairn.storage/node"
 	AnnotationMembers = "cairn.storage/founding-members"
 	AnnotationDevice  = "cairn.storage/device"
+	// AnnotationMissing of a mon's Service is since when the mon is out of quorum.
+	AnnotationMissing = "cairn.storage/out-of-quorum-since"
 	AnnotationUUID    = "cairn.storage/osd-uuid"
 	// AnnotationLeaving of an OSD's Secret says that the OSD is being removed.
 	AnnotationLeaving = "cairn.storage/leaving"

@@ -3,9 +3,11 @@
 package mon
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -33,6 +35,8 @@ type Mon struct {
 	// Founders are the mons whose map this mon's store is made with: all of the
 	// first mons, itself among them, or those that a later mon joins.
 	Founders []string
+	// MissingSince is since when it is out of quorum; zero while it is not.
+	MissingSince time.Time
 }
 
 // ObjectName of a mon's Service and Deployment.
@@ -68,6 +72,8 @@ func Observed(services []corev1.Service, hostAddress func(node string) string) [
 			Name: service.Labels[kube.LabelInstance], Node: service.Annotations[kube.AnnotationNode],
 			Address: service.Spec.ClusterIP, Founders: strings.Split(service.Annotations[kube.AnnotationMembers], ","),
 		}
+		// What cannot be read counts as never seen: the time begins anew.
+		m.MissingSince, _ = time.Parse(time.RFC3339, service.Annotations[kube.AnnotationMissing])
 		if m.Address == corev1.ClusterIPNone {
 			m.Address = hostAddress(m.Node)
 		}
@@ -79,16 +85,20 @@ func Observed(services []corev1.Service, hostAddress func(node string) string) [
 
 // Assign returns the mons that there should be: those that are, and as many new
 // ones as are missing, each on the node that has the fewest, in the zone that
-// has the fewest. It returns fewer than count when the nodes do not suffice.
-func Assign(have []Mon, nodes []corev1.Node, count int, shared bool) []Mon {
+// has the fewest. It returns fewer than count when the nodes do not suffice. New
+// names come after the last one that was ever given: the stores of mons that are
+// no more may lie on the nodes.
+func Assign(have []Mon, nodes []corev1.Node, count int, shared bool, last string) []Mon {
 	mons := slices.Clone(have)
 	founding := len(have) == 0
+	last = Last(mons, last)
 	for len(mons) < count {
 		node := leastUsed(mons, nodes, shared)
 		if node == "" {
 			break
 		}
-		mons = append(mons, Mon{Name: freeName(mons), Node: node})
+		last = nextName(last)
+		mons = append(mons, Mon{Name: last, Node: node})
 	}
 	members := names(have)
 	if founding {
@@ -129,13 +139,25 @@ func leastUsed(mons []Mon, nodes []corev1.Node, shared bool) string {
 	})
 }
 
-func freeName(mons []Mon) string {
-	taken := names(mons)
-	for c := 'a'; ; c++ {
-		if !slices.Contains(taken, string(c)) {
-			return string(c)
-		}
+// Last is the latest of the mons' names and another one.
+func Last(mons []Mon, other string) string {
+	return slices.MaxFunc(append(names(mons), other), CompareNames)
+}
+
+// CompareNames orders names as they are given: a to z, then aa.
+func CompareNames(a, b string) int {
+	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
+}
+
+func nextName(last string) string {
+	if last == "" {
+		return "a"
 	}
+	head, tail := last[:len(last)-1], last[len(last)-1]
+	if tail < 'z' {
+		return head + string(tail+1)
+	}
+	return nextName(head) + "a"
 }
 
 func names(mons []Mon) []string {

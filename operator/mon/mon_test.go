@@ -26,6 +26,7 @@ func TestAssign(t *testing.T) {
 		nodes  []corev1.Node
 		count  int
 		shared bool
+		last   string
 		want   []Mon
 	}{
 		"the first mons found the cluster together, one a node": {
@@ -49,12 +50,15 @@ func TestAssign(t *testing.T) {
 		"a mon stays where it is when its node is gone": {
 			have: []Mon{{Name: "a", Node: "lost", Founders: []string{"a"}}}, nodes: three, count: 1,
 			want: []Mon{{Name: "a", Node: "lost", Founders: []string{"a"}}}},
-		"a free name is used, never one that is taken": {
+		"a name that was given is never given again": {
 			have: []Mon{{Name: "a", Node: "n1"}, {Name: "c", Node: "n3"}}, nodes: three, count: 3,
-			want: []Mon{{Name: "a", Node: "n1"}, {Name: "c", Node: "n3"}, {Name: "b", Node: "n2", Founders: []string{"a", "c"}}}},
+			want: []Mon{{Name: "a", Node: "n1"}, {Name: "c", Node: "n3"}, {Name: "d", Node: "n2", Founders: []string{"a", "c"}}}},
+		"nor is one whose mon is no more": {
+			have: []Mon{{Name: "a", Node: "n1"}}, nodes: three, count: 2, last: "z",
+			want: []Mon{{Name: "a", Node: "n1"}, {Name: "aa", Node: "n2", Founders: []string{"a"}}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Equal(t, test.want, Assign(test.have, test.nodes, test.count, test.shared))
+			require.Equal(t, test.want, Assign(test.have, test.nodes, test.count, test.shared, test.last))
 		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -30,6 +31,9 @@ func Service(cluster *v1alpha1.StorageCluster, m Mon) *corev1.Service {
 	}
 	service.Annotations[kube.AnnotationNode] = m.Node
 	service.Annotations[kube.AnnotationMembers] = strings.Join(m.Founders, ",")
+	if !m.MissingSince.IsZero() {
+		service.Annotations[kube.AnnotationMissing] = m.MissingSince.UTC().Format(time.RFC3339)
+	}
 	if cluster.Spec.Network.Provider == "host" {
 		service.Spec.ClusterIP = corev1.ClusterIPNone
 	}
@@ -42,8 +46,9 @@ const run = `monmaptool --create --clobber --fsid "$FSID" --set-min-mon-release 
 ceph-mon --mkfs -i "$NAME" --mon-data "$DATA" --monmap /run/cairn/monmap --keyring /run/bootstrap/keyring
 exec ceph-mon -f -i "$NAME" --mon-data "$DATA" --public-addr "$ADDRESS" --public-bind-addr "$POD_IP"`
 
-// Deployment runs one mon on its node.
-func Deployment(cluster *v1alpha1.StorageCluster, fsid string, m Mon, mons []Mon) *appsv1.Deployment {
+// Deployment runs one mon on its node. live is nil for a new one: the map that a
+// mon begins with is never changed, so that it is not restarted when others go.
+func Deployment(cluster *v1alpha1.StorageCluster, fsid string, m Mon, mons []Mon, live *appsv1.Deployment) *appsv1.Deployment {
 	data := path.Join(cluster.Spec.DataPath, cluster.Namespace, cluster.Name, "mon-"+m.Name)
 	pod := daemonpod.New(cluster, Component, m.Name)
 	pod.OnNode(m.Node)
@@ -56,10 +61,26 @@ func Deployment(cluster *v1alpha1.StorageCluster, fsid string, m Mon, mons []Mon
 		corev1.EnvVar{Name: "NAME", Value: m.Name},
 		corev1.EnvVar{Name: "DATA", Value: data},
 		corev1.EnvVar{Name: "ADDRESS", Value: m.Address},
-		corev1.EnvVar{Name: "ADDV", Value: addv(m, mons)})
+		corev1.EnvVar{Name: addvName, Value: firstMap(live, addv(m, mons))})
 	pod.Port("msgr2", PortV2)
 	pod.Port("msgr1", PortV1)
 	return pod.Deployment(ObjectName(cluster, m.Name))
+}
+
+// addvName is the variable with the map that a mon's store is made with.
+const addvName = "ADDV"
+
+func firstMap(live *appsv1.Deployment, otherwise string) string {
+	if live != nil {
+		for _, container := range live.Spec.Template.Spec.Containers {
+			for _, env := range container.Env {
+				if env.Name == addvName && env.Value != "" {
+					return env.Value
+				}
+			}
+		}
+	}
+	return otherwise
 }
 
 // addv are the founders as monmaptool takes them.

@@ -93,6 +93,8 @@ func start(ctx context.Context) error {
 	}
 	// Else it looks for a default route, which not every network namespace has.
 	environment.ControlPlane.GetAPIServer().Configure().Set("advertise-address", "127.0.0.1")
+	// Every simulated cluster of a test has Services of its own.
+	environment.ControlPlane.GetAPIServer().Configure().Set("service-cluster-ip-range", "10.0.0.0/16")
 	config, err := environment.Start()
 	if err != nil {
 		_ = environment.Stop()

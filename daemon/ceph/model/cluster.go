@@ -5,6 +5,7 @@ package model
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -96,6 +97,13 @@ func (c *Cluster) SetQuorum(mons, quorum []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mons, c.quorum = mons, quorum
+}
+
+// Mons are the names in the monmap.
+func (c *Cluster) Mons() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.mons)
 }
 
 // SetMgr changes which mgr is active and how many stand by.

@@ -59,6 +59,7 @@ func (w *World) mons(pods []*corev1.Pod) {
 		founders = max(founders, strings.Count(value(env, "ADDV"), "--addv"))
 		running = append(running, pod.Labels[kube.LabelInstance])
 	}
+	running = w.members(running)
 	slices.Sort(running)
 	w.quorum = running
 	if w.Ceph == nil {
@@ -74,6 +75,22 @@ func (w *World) mons(pods []*corev1.Pod) {
 	}
 	w.Ceph.SetQuorum(slices.Clone(w.monmap), running)
 }
+
+// members are the mons that run and were not taken out of the monmap: those end.
+func (w *World) members(running []string) []string {
+	if w.Ceph != nil {
+		mons := w.Ceph.Mons()
+		for _, name := range w.monmap {
+			w.removed[name] = w.removed[name] || !slices.Contains(mons, name)
+		}
+	}
+	gone := func(name string) bool { return w.removed[name] }
+	w.monmap = slices.DeleteFunc(w.monmap, gone)
+	return slices.DeleteFunc(running, gone)
+}
+
+// Quorum are the mons that take part.
+func (w *World) Quorum() []string { return slices.Clone(w.quorum) }
 
 func (w *World) hasQuorum() bool { return w.Ceph != nil && 2*len(w.quorum) > len(w.monmap) }
 

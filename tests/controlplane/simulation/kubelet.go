@@ -28,7 +28,7 @@ func (w *World) Step() {
 		w.removePods(func(other *corev1.Pod) bool {
 			return other.Labels["deployment"] == deployment.Name && other.Name != pod.Name
 		})
-		started := w.run(pod)
+		started := !w.lost[pod.Spec.NodeName] && w.run(pod)
 		w.rollOut(deployment, started)
 		if started {
 			running = append(running, *pod)

@@ -38,6 +38,8 @@ type World struct {
 	fsid     string
 	monmap   []string
 	quorum   []string
+	removed  map[string]bool  // mons that were taken out of the monmap
+	lost     map[string]bool  // nodes on which nothing runs
 	disks    map[string]*disk // node/device
 	operator operator
 }
@@ -55,7 +57,7 @@ var Nodes = []string{"node1", "node2", "node3"}
 // New returns a world whose disks are blank, in a namespace of its own.
 func New(t testing.TB) *World {
 	_, c := controlplane.Start(t)
-	w := &World{t: t, Client: c, disks: map[string]*disk{}}
+	w := &World{t: t, Client: c, disks: map[string]*disk{}, removed: map[string]bool{}, lost: map[string]bool{}}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "world-"}}
 	require.NoError(t, c.Create(t.Context(), namespace))
 	w.Namespace = namespace.Name
@@ -82,6 +84,37 @@ func (w *World) boot(name string) {
 	w.report(name)
 }
 
+// Lose has nothing run on a node any more, and Kubernetes notice.
+func (w *World) Lose(name string) {
+	w.lost[name] = true
+	w.setReady(w.context(), name, corev1.ConditionUnknown)
+	// The nodes are those of all worlds.
+	w.t.Cleanup(func() { w.setReady(context.WithoutCancel(w.context()), name, corev1.ConditionTrue) })
+}
+
+// Return has a node that was lost run what it ran before.
+func (w *World) Return(name string) {
+	w.lost[name] = false
+	w.setReady(w.context(), name, corev1.ConditionTrue)
+}
+
+func (w *World) setReady(ctx context.Context, name string, ready corev1.ConditionStatus) {
+	var node corev1.Node
+	require.NoError(w.t, w.Client.Get(ctx, client.ObjectKey{Name: name}, &node))
+	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: ready}}
+	require.NoError(w.t, w.Client.Status().Update(ctx, &node))
+}
+
+// Spare adds a node without disks, for as long as this world is.
+func (w *World) Spare(name string) {
+	w.boot(name)
+	w.t.Cleanup(func() {
+		ctx := context.WithoutCancel(w.t.Context())
+		require.NoError(w.t, w.Client.Delete(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}))
+		require.NoError(w.t, w.Client.Delete(ctx, &v1alpha1.NodeStorage{ObjectMeta: metav1.ObjectMeta{Name: name}}))
+	})
+}
+
 // report is what the agent of a node does.
 func (w *World) report(node string) {
 	var seen v1alpha1.NodeStorage
@@ -90,7 +123,11 @@ func (w *World) report(node string) {
 	seen.Status = v1alpha1.NodeStorageStatus{}
 	for i, name := range []string{"disk1", "disk2"} {
 		device := v1alpha1.Device{Name: fmt.Sprintf("sd%c", 'a'+i), ID: name, Size: resource.MustParse("10Gi"), Usable: true}
-		if d := w.disks[node+"/"+name]; d.uuid != "" {
+		d := w.disks[node+"/"+name]
+		if d == nil {
+			continue
+		}
+		if d.uuid != "" {
 			device.Usable, device.Reason = false, v1alpha1.DeviceHasOSD
 			device.OSD = &v1alpha1.DeviceOSD{ID: int32(d.id), UUID: d.uuid, FSID: w.fsid}
 		}

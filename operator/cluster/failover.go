@@ -1,0 +1,160 @@
+package cluster
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/operator/mon"
+	"github.com/cairn-storage/cairn/operator/osd"
+)
+
+// A mon that goes leaves the monmap first, then its Deployment and its Service are
+// deleted, one mon at a time; the one that takes its place joins after that. The
+// other order would need a majority of one more mon than there is, for a moment.
+// Since when a mon is out of quorum is written on its Service, so that an operator
+// that restarts does not begin to count anew.
+
+// Retiring is a mon that goes, and why.
+type Retiring struct {
+	mon.Mon
+	Why string
+}
+
+// desireMons are the mons that there should be.
+func (d *Desired) desireMons(o *Observed) []mon.Mon {
+	have := o.watchedMons()
+	if d.Retiring = o.retiring(have); d.Retiring != nil {
+		return withoutMon(have, d.Retiring.Name)
+	}
+	for _, m := range have {
+		if o.lost(m) {
+			d.Problems = append(d.Problems, osd.Problem{Reason: v1alpha1.ReasonMonLost, Message: fmt.Sprintf(
+				"mon %s on node %s is out of quorum since %s, and no other ready node that matches spec.placement.nodeSelector can take its place. Bring the node back, or add one",
+				m.Name, m.Node, m.MissingSince.UTC().Format(time.RFC3339))})
+		}
+	}
+	return o.assign(have)
+}
+
+func (o *Observed) assign(have []mon.Mon) []mon.Mon {
+	spec := o.Cluster.Spec.Mon
+	return mon.Assign(have, monNodes(o), int(spec.Count), spec.AllowSharedNode, o.Cluster.Status.LastMon)
+}
+
+// watchedMons are the mons, with since when they are out of quorum. While Ceph
+// cannot be asked nothing new is known of that.
+func (o *Observed) watchedMons() []mon.Mon {
+	mons := slices.Clone(o.Mons)
+	for i := range mons {
+		m := &mons[i]
+		switch {
+		case o.Ceph == nil:
+		case slices.Contains(o.Ceph.Status.Quorum, m.Name):
+			m.MissingSince = time.Time{}
+		case m.MissingSince.IsZero():
+			m.MissingSince = o.Now.Truncate(time.Second)
+		}
+	}
+	return mons
+}
+
+// lost reports whether a mon is out of quorum for longer than the spec allows.
+func (o *Observed) lost(m mon.Mon) bool {
+	return !m.MissingSince.IsZero() && !o.Now.Before(o.failover(m))
+}
+
+// failover is when a missing mon is replaced.
+func (o *Observed) failover(m mon.Mon) time.Time {
+	after := 10 * time.Minute // the API's default
+	if d := o.Cluster.Spec.Mon.FailoverAfter; d != nil {
+		after = d.Duration
+	}
+	return m.MissingSince.Add(after)
+}
+
+// retiring chooses the mon that goes now, or nil. One whose going has begun, which
+// shows in the monmap, comes before others.
+func (o *Observed) retiring(have []mon.Mon) *Retiring {
+	if o.Ceph == nil {
+		return nil
+	}
+	order := slices.SortedFunc(slices.Values(have), func(a, b mon.Mon) int {
+		return cmp.Or(cmp.Compare(o.standing(a), o.standing(b)), -mon.CompareNames(a.Name, b.Name))
+	})
+	if len(have) > int(o.Cluster.Spec.Mon.Count) {
+		return &Retiring{order[0], fmt.Sprintf("the spec asks for %d mons", o.Cluster.Spec.Mon.Count)}
+	}
+	for _, m := range order {
+		if o.lost(m) && (!o.inMap(m) || len(o.assign(withoutMon(have, m.Name))) == int(o.Cluster.Spec.Mon.Count)) {
+			return &Retiring{m, fmt.Sprintf("it is out of quorum since %s", m.MissingSince.UTC().Format(time.RFC3339))}
+		}
+	}
+	return nil
+}
+
+func (o *Observed) inMap(m mon.Mon) bool { return slices.Contains(o.Ceph.Status.Mons, m.Name) }
+
+// standing is lower for a mon that would be missed less.
+func (o *Observed) standing(m mon.Mon) int {
+	switch {
+	case !o.inMap(m):
+		return 0
+	case !slices.Contains(o.Ceph.Status.Quorum, m.Name):
+		return 1
+	}
+	return 2
+}
+
+func withoutMon(mons []mon.Mon, name string) []mon.Mon {
+	return slices.DeleteFunc(slices.Clone(mons), func(m mon.Mon) bool { return m.Name == name })
+}
+
+// retire takes a mon that goes out of the monmap, then deletes what it was made of.
+func (p *planner) retire() error {
+	r := p.d.Retiring
+	if r == nil {
+		return nil
+	}
+	if p.o.inMap(r.Mon) {
+		s := step("mon-"+r.Name+"-remove", fmt.Sprintf("take mon %s on node %s out of the monmap", r.Name, r.Node), r.Why, p.majorityGap(r.Name))
+		s.RemoveMon = r.Name
+		p.add(s)
+		return nil
+	}
+	gate := ""
+	if mon.CompareNames(p.o.Cluster.Status.LastMon, r.Name) < 0 {
+		gate = "the status says that its name was given"
+	}
+	s := step("mon-"+r.Name+"-delete", fmt.Sprintf("delete mon %s on node %s", r.Name, r.Node), r.Why, gate)
+	name := mon.ObjectName(p.o.Cluster, r.Name)
+	if deployment := p.o.Deployments[name]; deployment != nil {
+		s.Delete = append(s.Delete, deployment)
+	}
+	if service := p.o.Services[name]; service != nil {
+		s.Delete = append(s.Delete, service)
+	}
+	p.add(s)
+	return nil
+}
+
+// majorityGap says that without a mon the others would have no quorum.
+func (p *planner) majorityGap(name string) string {
+	left, stay := len(without(p.o.Ceph.Status.Mons, []string{name})), len(without(p.o.Ceph.Status.Quorum, []string{name}))
+	if 2*stay > left {
+		return ""
+	}
+	return fmt.Sprintf("more of the other %d mons are in quorum (%d are)", left, stay)
+}
+
+// failoverAt says when mons that are missing are replaced.
+func (p *planner) failoverAt(missing []string) string {
+	for _, m := range p.d.Mons {
+		if slices.Contains(missing, m.Name) && !m.MissingSince.IsZero() && !p.o.lost(m) {
+			return fmt.Sprintf("; without it another node gets a mon at %s", p.o.failover(m).UTC().Format(time.TimeOnly+" MST"))
+		}
+	}
+	return ""
+}

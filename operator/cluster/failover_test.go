@@ -1,0 +1,151 @@
+package cluster_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+)
+
+// begin is when the simulated clock starts.
+var begin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// clocked is a converged cluster whose operator's clock stands still until pass.
+func clocked(t *testing.T, change ...func(*v1alpha1.StorageCluster)) *site {
+	s := newSite(t, change...)
+	now := begin
+	s.now = func() time.Time { return now }
+	s.pass = func(d time.Duration) { now = now.Add(d) }
+	s.converge()
+	s.look()
+	return s
+}
+
+// quorate are the mons in quorum, and those that there are in the monmap.
+func (s *site) quorate() string {
+	return fmt.Sprintf("%v of %v", strings.Join(s.Quorum(), ""), strings.Join(s.Ceph.Mons(), ""))
+}
+
+func (s *site) looks(n int) {
+	for range n {
+		s.look()
+	}
+}
+
+func TestALostMonIsReplacedOnAnotherNodeAfterATime(t *testing.T) {
+	s := clocked(t)
+	s.Spare("node4")
+	s.Lose("node3")
+	s.looks(5)
+	s.pass(9 * time.Minute)
+	s.looks(5)
+	require.Equal(t, "ab of abc", s.quorate(), "it is waited for first")
+	plan := s.cluster().Status.Plan
+	require.Contains(t, fmt.Sprint(plan), "wait for mon [c] to join the quorum; without it another node gets a mon at 03:14:05 UTC")
+
+	s.Restart() // the time goes on where it was
+	s.pass(time.Minute)
+	s.looksUntil("another mon is there", func() bool { return s.quorate() == "abd of abd" })
+	s.looks(5)
+	require.Equal(t, "3/3", s.cluster().Status.Mons.Summary)
+	require.Equal(t, "d", s.cluster().Status.LastMon)
+	require.Empty(t, s.errors)
+	writes := len(s.Writes())
+	s.looks(20)
+	require.Empty(t, s.Writes()[writes:])
+}
+
+func TestAMonThatComesBackInTimeStays(t *testing.T) {
+	s := clocked(t)
+	s.Spare("node4")
+	s.Lose("node3")
+	s.looks(5)
+	s.pass(9 * time.Minute)
+	s.looks(3)
+	s.Return("node3")
+	s.looks(5)
+	s.pass(time.Hour)
+	s.looks(10)
+	require.Equal(t, "abc of abc", s.quorate())
+	s.Lose("node3")
+	s.looks(3)
+	s.pass(9 * time.Minute)
+	s.looks(3)
+	require.Equal(t, "ab of abc", s.quorate(), "the time begins anew")
+}
+
+func TestALostMonWithoutANodeToTakeItsPlaceIsNamed(t *testing.T) {
+	s := clocked(t)
+	s.Lose("node3")
+	s.looks(3)
+	s.pass(time.Hour)
+	s.looks(10)
+	require.Equal(t, "ab of abc", s.quorate())
+	blocker := s.cluster().Status.Blocker
+	require.Equal(t, v1alpha1.ReasonMonLost, blocker.Reason)
+	require.Contains(t, blocker.Message, "mon c on node node3 is out of quorum since 2026-01-02T03:04:05Z, and no other ready node")
+	require.Contains(t, blocker.Message, "Bring the node back, or add one")
+}
+
+func TestMonsAreTakenAwayAndAddedByCount(t *testing.T) {
+	s := clocked(t)
+	count := func(n int32) { s.edit(func(c *v1alpha1.StorageCluster) { c.Spec.Mon.Count = n }) }
+	count(1)
+	s.converge()
+	require.Equal(t, "a of a", s.quorate())
+	count(3)
+	s.converge()
+	require.Equal(t, "ade of ade", s.quorate(), "no name is given twice")
+	s.Spare("node4")
+	s.Spare("node5")
+	count(5)
+	s.converge()
+	require.Equal(t, "adefg of adefg", s.quorate())
+	count(3)
+	s.converge()
+	require.Equal(t, "ade of ade", s.quorate())
+}
+
+func TestKilledAtAnyWriteAFailoverEndsInTheSamePlace(t *testing.T) {
+	sweepFailover(t, anyWrite, func(s *site, n int) { s.KillAt(n) })
+}
+
+func TestWithTheAnswerToAnyWriteLostAFailoverEndsInTheSamePlace(t *testing.T) {
+	sweepFailover(t, toKubernetes, func(s *site, n int) { s.LoseAnswerAt(n) })
+}
+
+func sweepFailover(t *testing.T, disturbs func(write string) bool, disturb func(s *site, n int)) {
+	fail := func(s *site) []string {
+		s.Lose("node3")
+		s.looks(3)
+		s.pass(time.Hour)
+		s.looksUntil("another mon is there", func() bool { return s.quorate() == "abd of abd" })
+		s.looks(5)
+		return s.shape()
+	}
+	var shape, writes []string
+	t.Run("undisturbed", func(t *testing.T) {
+		s := clocked(t)
+		s.Spare("node4")
+		before := len(s.Writes())
+		shape = fail(s)
+		writes = s.Writes()[before:]
+		require.Contains(t, strings.Join(writes, " "), "ceph RemoveMon")
+	})
+	for n := range writes {
+		if !disturbs(writes[n]) {
+			continue
+		}
+		t.Run(fmt.Sprintf("%02d %s", n+1, writes[n]), func(t *testing.T) {
+			s := clocked(t)
+			s.Spare("node4")
+			disturb(s, len(s.Writes())+n+1)
+			require.Equal(t, shape, fail(s))
+			require.LessOrEqual(t, len(s.errors), 1)
+		})
+	}
+}
