@@ -71,6 +71,8 @@ func Test(t *testing.T) {
 		{"encrypted volumes", encryptedVolumes},
 		{"killed processes of the driver lose nothing under I/O", killsUnderIO},
 		{"an update of the driver loses nothing under I/O", updateUnderIO},
+		{"a disk taken out of the resource leaves once its data is elsewhere", takesADiskOut},
+		{"mons are taken away and added", changesTheMons},
 		{"deleting what is in use is refused, with what uses it", deletionIsRefused},
 		{"claims that are deleted leave nothing", deletedClaimsLeaveNothing},
 	} {

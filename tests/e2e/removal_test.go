@@ -1,0 +1,53 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/cairn-storage/cairn/tests/e2e/kubectl"
+	"github.com/cairn-storage/cairn/tests/e2e/story"
+)
+
+// takesADiskOut takes the disk that the story added out of the resource again,
+// while every acknowledged write is recorded.
+func takesADiskOut(t *testing.T) {
+	ctx := bounded(t)
+	w := startWriter(t, "drained")
+	seen, err := kubectl.Get(ctx, kubectl.Namespace, "storagecluster/"+story.Cluster, "{.spec.storage.nodes[0].devices[1].name} {.status.osds.summary}")
+	require.NoError(t, err)
+	require.Equal(t, "lab-node1-disk2 4/4", seen)
+	id := strings.TrimSpace(inCeph(t, "ceph osd ls-tree node1 | sort -n | tail -n 1"))
+
+	_, err = kubectl.Run(ctx, "-n", kubectl.Namespace, "patch", "storagecluster", story.Cluster, "--type=json", "-p", `[{"op":"remove","path":"/spec/storage/nodes/0/devices/1"}]`)
+	require.NoError(t, err)
+	require.NoError(t, kubectl.UntilField(ctx, kubectl.Namespace, "storagecluster/"+story.Cluster, "{.status.capacity.total} {.status.osds.summary}", "30Gi 3/3"))
+	require.NoError(t, story.UntilReady(ctx, "storagecluster/"+story.Cluster))
+	result := w.end(t)
+	t.Logf("osd.%s left: %d writes acknowledged, 0 lost, longest stall %d ms", id, result.Acknowledged, result.LongestStallMillis)
+
+	require.Len(t, strings.Fields(inCeph(t, "ceph osd ls")), 3)
+	require.NotContains(t, inCeph(t, "ceph auth ls 2>/dev/null"), "osd."+id+"\n")
+	left, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "get", "deployment/"+story.Cluster+"-osd-"+id, "--ignore-not-found", "-o", "name")
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+// changesTheMons takes two of three mons away and adds two again, while every
+// acknowledged write is recorded. The clients follow.
+func changesTheMons(t *testing.T) {
+	ctx := bounded(t)
+	w := startWriter(t, "monitored")
+	for _, count := range []string{"1", "3"} {
+		_, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "patch", "storagecluster", story.Cluster, "--type=merge", "-p", `{"spec":{"mon":{"count":`+count+`}}}`)
+		require.NoError(t, err)
+		require.NoError(t, kubectl.UntilField(ctx, kubectl.Namespace, "storagecluster/"+story.Cluster, "{.status.mons.summary}", count+"/"+count))
+		require.NoError(t, story.UntilReady(ctx, "storagecluster/"+story.Cluster))
+	}
+	mons, err := kubectl.Get(ctx, kubectl.Namespace, "services", "{.items[?(@.metadata.labels.app\\.kubernetes\\.io/component==\"mon\")].metadata.name}")
+	require.NoError(t, err)
+	require.Equal(t, []string{"main-mon-a", "main-mon-d", "main-mon-e"}, strings.Fields(mons), "no name is given twice")
+	result := w.end(t)
+	t.Logf("mons 3, 1, 3: %d writes acknowledged, 0 lost, longest stall %d ms", result.Acknowledged, result.LongestStallMillis)
+}
