@@ -61,7 +61,7 @@ faults: ## the driver's processes killed at every boundary of every RPC; Ceph ou
 	grep -E '^(crashes|kills|mons|cluster|planted|  [A-Z0-9]|ok)' $$log; done; rm -f $$log
 
 .PHONY: kills
-kills: ## the driver's processes killed anywhere, at random, on a real Ceph; not a part of 'make test' while it still finds what is left behind
+kills: ## the driver's processes killed anywhere, at random, on a real Ceph (CAIRN_SEED, CAIRN_KILLS of each case); not a part of 'make test' while it still finds what is left behind
 	@$(MAKE) -s faults FAULTS=process
 
 .PHONY: underio

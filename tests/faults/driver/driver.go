@@ -71,10 +71,12 @@ func Start(ctx context.Context, c *localceph.Cluster, dir string, timeouts ceph.
 }
 
 // prepare makes the pool. Watches of clients that were killed end sooner than
-// usual: that is what their images wait for.
+// usual: that is what their images wait for. So does the trimming of snapshots,
+// until when objects are there that nothing names.
 func prepare(ctx context.Context, conn ceph.Conn) error {
 	return errors.Join(
 		conn.SetConfig(ctx, "osd", "osd_client_watch_timeout", "3"),
+		conn.SetConfig(ctx, "osd", "osd_snap_trim_sleep", "0.001"),
 		conn.EnsurePool(ctx, ceph.PoolSpec{Name: Pool, Size: 1, FailureDomain: "osd", Application: "rbd"}))
 }
 

@@ -80,7 +80,9 @@ func (d *Driver) Left(ctx context.Context) (string, error) {
 				left = append(left, name+" has "+key)
 			}
 		default:
-			left = append(left, "object "+name)
+			clones, err := d.rados(ctx, "listsnaps", name)
+			listErr = errors.Join(listErr, err)
+			left = append(left, "object "+name+": "+strings.Join(clones, " | "))
 		}
 	}
 	err = errors.Join(err, listErr, filepath.WalkDir(d.Dir, func(path string, entry fs.DirEntry, err error) error {

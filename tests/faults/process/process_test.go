@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -27,12 +28,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// seed of the moments; kills of each case; and for how long all may take before
-// what is left of the cases gets no more kills than one.
+// kills of each case, and for how long all may take before what is left of the
+// cases gets no more kills than one. CAIRN_KILLS asks for more, however long it takes.
 const (
-	seed   = 20
-	kills  = 2
-	budget = 45 * time.Second
+	kills  = 3
+	budget = 50 * time.Second
 )
 
 // timeouts of the driver's connections: what a killed process had begun is taken
@@ -43,12 +43,16 @@ type bench struct {
 	*testing.T
 	*driver.Driver
 	random *rand.Rand
+	kills  int
+	until  time.Time // zero: without a bound
 }
 
 // A process that is killed at any moment of a call leaves nothing that its next
 // run does not bring to where it would have been.
 func TestKilledAnywhere(t *testing.T) {
-	b := newBench(t)
+	seed := uint64(setting(t, "CAIRN_SEED", time.Now().Unix()))
+	fmt.Printf("kills: at moments of CAIRN_SEED=%d\n", seed)
+	b := newBench(t, seed)
 	fmt.Printf("kills: %-63s kills passed\n", "RPC")
 	start, all := time.Now(), 0
 	for _, rpc := range scenario.RPCs() {
@@ -59,10 +63,7 @@ func TestKilledAnywhere(t *testing.T) {
 			continue
 		}
 		for _, c := range scenario.Cases(rpc) {
-			n := kills
-			if time.Since(start) > budget {
-				n = 1
-			}
+			n := b.times()
 			passed := t.Run(c.String(), func(t *testing.T) {
 				took, err := b.kill(c, n)
 				var lacks *scenario.NotOffered
@@ -78,12 +79,31 @@ func TestKilledAnywhere(t *testing.T) {
 				return // what it left is in the way of the others
 			}
 		}
+		b.leavesNothing(rpc)
 	}
-	b.leavesNothing()
 	fmt.Printf("  %d kills (seed %d), in %s; nothing is left of any\n", all, seed, time.Since(start).Round(time.Second))
 }
 
-func newBench(t *testing.T) *bench {
+// setting is a number from the environment.
+func setting(t *testing.T, name string, otherwise int64) int64 {
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	require.NoError(t, err, name)
+	return n
+}
+
+// times is how often the next case is killed.
+func (b *bench) times() int {
+	if !b.until.IsZero() && time.Now().After(b.until) {
+		return 1
+	}
+	return b.kills
+}
+
+func newBench(t *testing.T, seed uint64) *bench {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cluster, err := localceph.Start(ctx, t.TempDir(), localceph.Options{OSDs: 1})
@@ -92,7 +112,11 @@ func newBench(t *testing.T) *bench {
 	d, err := driver.Start(ctx, cluster, t.TempDir(), timeouts)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, d.Stop()) })
-	return &bench{T: t, Driver: d, random: rand.New(rand.NewPCG(seed, seed))}
+	b := &bench{T: t, Driver: d, random: rand.New(rand.NewPCG(seed, seed)), kills: int(setting(t, "CAIRN_KILLS", 0))}
+	if b.kills == 0 {
+		b.kills, b.until = kills, time.Now().Add(budget)
+	}
+	return b
 }
 
 // outcome of a case.
@@ -172,8 +196,14 @@ func (b *bench) call(ctx context.Context, c scenario.Case, req proto.Message, ki
 	return answer, err
 }
 
-// calm is for how long the state without a fault does not change any more.
-const calm = 400 * time.Millisecond
+// calm is for how long the state without a fault does not change any more; an
+// image that was deleted may still be removed.
+func calm(text string) time.Duration {
+	if strings.Contains(text, "(hidden)") {
+		return 1500 * time.Millisecond
+	}
+	return 250 * time.Millisecond
+}
 
 // settled returns the state, once it is that of the run without a fault; of that
 // run itself, once nothing changes any more.
@@ -186,7 +216,10 @@ func (b *bench) settled(ctx context.Context, name string, twin *outcome) (text s
 			return err
 		}
 		if twin == nil {
-			time.Sleep(calm)
+			time.Sleep(calm(text))
+			if strings.Contains(text, state.NoImage) {
+				return errors.New("an image is being removed")
+			}
 			return differs(text, before)
 		}
 		return differs(text, twin.after)
@@ -201,8 +234,8 @@ func differs(got, want string) error {
 	return fmt.Errorf("the state differs from the run without a fault:\n%s", state.Difference(got, want))
 }
 
-func (b *bench) leavesNothing() {
-	ctx, cancel := context.WithTimeout(b.Context(), 30*time.Second)
+func (b *bench) leavesNothing(after scenario.RPC) {
+	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
 	defer cancel()
 	require.NoError(b, state.Eventually(ctx, func() error {
 		left, err := b.Left(ctx)
@@ -210,5 +243,5 @@ func (b *bench) leavesNothing() {
 			err = errors.New("this is left:\n" + left)
 		}
 		return err
-	}))
+	}), "after %s.%s", after.Service, after.Name)
 }

@@ -26,6 +26,10 @@ const (
 	sample  = 4096
 )
 
+// NoImage begins the line of a name that no image has: one is being removed, or its
+// removal was cut off.
+const NoImage = "an entry without an image: "
+
 // Cluster returns a line for each image and each snapshot of a pool.
 func Cluster(ctx context.Context, c Reader, pool string) ([]string, error) {
 	id, err := c.PoolID(ctx, pool)
@@ -40,7 +44,7 @@ func Cluster(ctx context.Context, c Reader, pool string) ([]string, error) {
 	for _, name := range names {
 		more, err := image(ctx, c, ceph.ImageRef{PoolID: id, Name: name})
 		if ceph.Is(err, ceph.NotFound) {
-			lines = append(lines, "an entry without an image: "+name)
+			lines = append(lines, NoImage+name)
 			continue
 		}
 		if err != nil {
