@@ -105,6 +105,7 @@ spec:
     - name: main
       image: %s
       imagePullPolicy: IfNotPresent
+      env: [{name: PGUSER, value: postgres}]
       command: %s
       volumeMounts: [%s]
       volumeDevices: [%s]

@@ -25,7 +25,7 @@ func snapshotIsAPrefix(t *testing.T) {
 	ctx := bounded(t)
 	stop, err := story.Postgres.Load(ctx)
 	require.NoError(t, err)
-	before := grows(t, 20)
+	before := grows(t, story.Postgres, 20)
 	applyExample(t, "snapshot.yaml")
 	ready(t, "volumesnapshot", "postgres")
 	after, err := story.Postgres.ChainLength(ctx)
@@ -47,20 +47,20 @@ func snapshotIsAPrefix(t *testing.T) {
 
 	_, err = restored.Query(ctx, "insert into pgbench_tellers select max(tid) + 1, 1, 0 from pgbench_tellers")
 	require.NoError(t, err)
-	grows(t, 20)
+	grows(t, story.Postgres, 20)
 	require.NoError(t, stop())
 	t.Logf("%d links when the snapshot was asked for, %d in it, %d when it was ready; %s; %d MiB", before, has, after, sums, size)
 	_, err = story.Postgres.Ledger(ctx)
 	require.NoError(t, err)
 }
 
-// grows waits until the chain is longer by some links, and returns its length.
-func grows(t *testing.T, links int) (length int) {
+// grows waits until a ledger is longer by some links, and returns its length.
+func grows(t *testing.T, d story.Database, links int) (length int) {
 	ctx := bounded(t)
-	first, err := story.Postgres.ChainLength(ctx)
+	first, err := d.ChainLength(ctx)
 	require.NoError(t, err)
 	require.NoError(t, kubectl.Until(ctx, "the ledger to grow", func() (bool, string) {
-		length, err = story.Postgres.ChainLength(ctx)
+		length, err = d.ChainLength(ctx)
 		if err != nil {
 			return false, err.Error()
 		}

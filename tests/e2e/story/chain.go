@@ -24,6 +24,23 @@ const (
 		from (select n, digest, lag(digest) over (order by n) as before from chain) as links`
 )
 
+// ReadLedger is one query for all that a snapshot must keep: the chain, its last
+// digest, and the sums of what pgbench did.
+const ReadLedger = `select c.*, (select digest from chain where n = c.last), (select sum(abalance) from pgbench_accounts),
+	(select sum(tbalance) from pgbench_tellers), (select sum(bbalance) from pgbench_branches), (select coalesce(sum(delta), 0) from pgbench_history)
+	from (` + readChain + `) as c (links, last, sound)`
+
+// ParseLedger reads the answer to ReadLedger: how long the chain is, and its last
+// digest. It is an error when a link is missing or changed, or a sum is another.
+func ParseLedger(answer string) (length int, digest string, err error) {
+	f := strings.Split(answer, "|")
+	if len(f) != 8 || f[0] != f[1] || f[1] != f[2] || f[4] != f[5] || f[5] != f[6] || f[6] != f[7] {
+		return 0, "", fmt.Errorf("the ledger is broken: links, last number, sound links, digest and sums are %s", answer)
+	}
+	length, err = strconv.Atoi(f[0])
+	return length, f[3], err
+}
+
 // ChainLength is how long the chain is, and an error when it is none: when a link
 // is missing or changed.
 func (d Database) ChainLength(ctx context.Context) (int, error) {
