@@ -40,8 +40,8 @@ func TestOps(t *testing.T) {
 	count("ImageInfo", 0, func() error { _, err := conn.ImageInfo(ctx, ref("one")); return err })
 	count("SetImageMetadata", 0, func() error { return conn.SetImageMetadata(ctx, ref("one"), metadata) })
 	count("LimitImage", 0, func() error { return conn.LimitImage(ctx, ref("one"), ceph.Limits{IOPS: 100}) })
-	count("CreateSnapshot", 16, func() (err error) { snap, err = conn.CreateSnapshot(ctx, ref("one"), "snap"); return err })
-	count("again", 4, func() (err error) { snap, err = conn.CreateSnapshot(ctx, ref("one"), "snap"); return err })
+	count("CreateSnapshot", 0, func() (err error) { snap, err = conn.CreateSnapshot(ctx, ref("one"), "snap"); return err })
+	count("again", 0, func() (err error) { snap, err = conn.CreateSnapshot(ctx, ref("one"), "snap"); return err })
 	count("Snapshot", 0, func() error { _, err := conn.Snapshot(ctx, snap.Ref); return err })
 	count("ListSnapshots", 0, func() error { _, err := conn.ListSnapshots(ctx, ref("one")); return err })
 	count("CloneImage", 0, func() error {

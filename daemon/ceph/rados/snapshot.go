@@ -26,9 +26,6 @@ func withImage[T any](ioctx *rados.IOContext, id string, f func(*rbd.Image) (T, 
 func (c *conn) CreateSnapshot(ctx context.Context, ref ceph.ImageRef, name string) (*ceph.SnapshotInfo, error) {
 	op := "snapshot " + ref.String()
 	return in(ctx, c, op, ref.PoolID, ref.Namespace, func(ioctx *rados.IOContext) (*ceph.SnapshotInfo, error) {
-		if info, err := snapshotAlone(op, ioctx, ref, name); info != nil || err != nil {
-			return info, err
-		}
 		image, err := rbd.OpenImage(ioctx, ref.Name, rbd.NoSnapshot)
 		if err != nil {
 			return nil, err
