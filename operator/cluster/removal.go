@@ -158,7 +158,7 @@ func (p *planner) domainGap(stay []*ceph.OSD) string {
 		domains := map[string]bool{}
 		for _, known := range stay {
 			if spec.DeviceClass == "" || string(spec.DeviceClass) == known.Class {
-				domains[p.domain(known, string(spec.FailureDomain))] = true
+				domains[p.domain(known, spec.FailureDomain)] = true
 			}
 		}
 		if len(domains) < int(spec.Replicas) {
