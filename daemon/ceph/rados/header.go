@@ -272,3 +272,25 @@ func takeStruct(data []byte) (body, rest []byte, err error) {
 	end := 6 + binary.LittleEndian.Uint32(data[2:])
 	return data[6:end], data[end:], nil
 }
+
+// readSnapshots reads the IDs of all snapshots of an image, those in its trash too.
+func readSnapshots(ioctx *rados.IOContext, id string) (snaps []uint64, err error) {
+	op := rados.CreateReadOp()
+	defer op.Release()
+	context := op.Exec("rbd", "get_snapcontext", nil)
+	if err := op.Operate(ioctx, headerObject+id, rados.OperationNoFlag); err != nil {
+		return nil, err
+	}
+	raw, err := context.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	// a sequence number, the number of IDs, and the IDs
+	if len(raw) < 12 || len(raw) != 12+8*int(binary.LittleEndian.Uint32(raw[8:])) {
+		return nil, errShort
+	}
+	for list := raw[12:]; len(list) > 0; list = list[8:] {
+		snaps = append(snaps, binary.LittleEndian.Uint64(list))
+	}
+	return snaps, nil
+}

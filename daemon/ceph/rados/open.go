@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/ceph/go-ceph/rados"
 	"github.com/ceph/go-ceph/rbd"
@@ -41,13 +42,13 @@ func openImage(ioctx *rados.IOContext, name string, options ceph.OpenOptions) (*
 	if err != nil {
 		return nil, err
 	}
-	if err := prepare(opened, options); err != nil {
+	if err := prepare(ioctx, opened, options); err != nil {
 		return nil, errors.Join(err, opened.Close())
 	}
 	return opened, nil
 }
 
-func prepare(opened *rbd.Image, options ceph.OpenOptions) error {
+func prepare(ioctx *rados.IOContext, opened *rbd.Image, options ceph.OpenOptions) error {
 	if options.Snapshot != 0 {
 		if err := visible(opened, options.Snapshot); err != nil {
 			return err
@@ -59,10 +60,46 @@ func prepare(opened *rbd.Image, options ceph.OpenOptions) error {
 	if err := unlock(opened, options.Passphrase); err != nil {
 		return err
 	}
-	if !options.Exclusive || options.ReadOnly || options.Snapshot != 0 {
+	if options.ReadOnly || options.Snapshot != 0 {
 		return nil
 	}
-	return opened.LockAcquire(rbd.LockModeExclusive)
+	if options.Exclusive {
+		if err := opened.LockAcquire(rbd.LockModeExclusive); err != nil {
+			return err
+		}
+	}
+	return seeSnapshots(ioctx, opened)
+}
+
+// seeSnapshots makes sure that who is going to write to an image knows all of its
+// snapshots: writes would change those that it does not know. librbd reads them
+// before it watches the header, and is told of none that is made between the two.
+func seeSnapshots(ioctx *rados.IOContext, opened *rbd.Image) error {
+	id, err := opened.GetId()
+	if err != nil {
+		return err
+	}
+	if known, err := knowsSnapshots(ioctx, id, opened); known || err != nil {
+		return err
+	}
+	_, _, notified := ioctx.NotifyWithTimeout(headerObject+id, headerUpdate(), answerTime)
+	if known, err := knowsSnapshots(ioctx, id, opened); known || err != nil {
+		return err
+	}
+	return errors.Join(ceph.Errorf(ceph.Busy, "open image "+id, "its snapshots change, and the client does not see them all"), notified)
+}
+
+// knowsSnapshots reports whether an open image knows all the snapshots that its
+// header has. One that it knows and that was removed does no harm.
+func knowsSnapshots(ioctx *rados.IOContext, id string, opened *rbd.Image) (bool, error) {
+	there, err := readSnapshots(ioctx, id)
+	if err != nil {
+		return false, err
+	}
+	known, err := opened.GetSnapshotNames()
+	return !slices.ContainsFunc(there, func(snap uint64) bool {
+		return !slices.ContainsFunc(known, func(s rbd.SnapInfo) bool { return s.Id == snap })
+	}), err
 }
 
 type image struct {
