@@ -44,12 +44,47 @@ func removing(ioctx *rados.IOContext, after string) ([]string, error) {
 
 // remove removes an image, or goes on with the removal of a hidden one.
 func remove(ioctx *rados.IOContext, name string) error {
-	err := rbd.RemoveImage(ioctx, name)
 	id, hidden := strings.CutPrefix(name, ceph.HiddenPrefix)
+	if hidden {
+		if err := empty(ioctx, id); err != nil && !errors.Is(err, rbd.ErrNotFound) {
+			return err
+		}
+	}
+	err := rbd.RemoveImage(ioctx, name)
 	if !hidden || !errors.Is(err, rbd.ErrNotFound) {
 		return err
 	}
 	return rbd.TrashRemove(ioctx, id, true)
+}
+
+// empty removes the data of a hidden image that nobody needs. librbd's removal goes
+// on when objects could not be removed, for an answer that came too late, and leaves
+// what nobody finds again; its resize does not.
+func empty(ioctx *rados.IOContext, id string) error {
+	opened, err := rbd.OpenImageById(ioctx, id, rbd.NoSnapshot)
+	if err != nil {
+		return err
+	}
+	return errors.Join(shrink(opened), opened.Close())
+}
+
+func shrink(opened *rbd.Image) error {
+	snapshots, err := opened.GetSnapshotNames()
+	if err != nil {
+		return err
+	}
+	watchers, err := opened.ListWatchers()
+	if err != nil {
+		return err
+	}
+	if len(snapshots) > 0 || len(watchers) > 1 { // this client is one
+		return ceph.Errorf(ceph.Busy, "remove the image's data", "it has %d snapshots, and is open in %d clients", len(snapshots), len(watchers)-1)
+	}
+	size, err := opened.GetSize()
+	if err != nil || size == 0 {
+		return err
+	}
+	return opened.Resize(0)
 }
 
 // withRemoving adds the images whose removal was begun to a list of up to limit names.
