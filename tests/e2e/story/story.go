@@ -73,7 +73,7 @@ func MakeCluster(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := kubectl.RunWith(ctx, cluster, "apply", "-f", "-"); err != nil {
+	if _, err := kubectl.RunWith(ctx, cluster, "apply", "--server-side", "-f", "-"); err != nil {
 		return "", err
 	}
 	if err := UntilReady(ctx, "storagecluster/"+Cluster); err != nil {
