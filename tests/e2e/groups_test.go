@@ -132,7 +132,7 @@ func findMembers(t *testing.T, tries []groupTry) {
 // the process whose ID is in the file is not of this pod.
 const recoverLedgers = `recover() {
   mkdir /tmp/$1; cd /$1-data/pgdata; rm postmaster.pid; ln -sfn /$1-wal/pg_wal pg_wal
-  pg_ctl -s -w -D . -l /tmp/$1/log -o "-k /tmp/$1" start || { tail -n 30 /tmp/$1/log; return 1; } >&2
+  pg_ctl -s -w -D . -l /tmp/$1/log -o "-k /tmp/$1 -c listen_addresses=" start || { tail -n 30 /tmp/$1/log; return 1; } >&2
   ledger=$(psql -h /tmp/$1 -qAtc "$query")
   pg_ctl -s -D . -m immediate stop
   echo "$1 $ledger"
