@@ -38,5 +38,5 @@ func deletionIsRefused(t *testing.T) {
 	}
 	pods, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "get", "pods", "-l", "cairn.storage/cluster=main", "--field-selector=status.phase=Running", "-o", "name")
 	require.NoError(t, err)
-	require.Len(t, strings.Fields(pods), 9, "3 mons, 2 mgrs and 4 OSDs run on")
+	require.Len(t, strings.Fields(pods), 8, "3 mons, 2 mgrs and 3 OSDs run on")
 }
