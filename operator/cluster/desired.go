@@ -107,11 +107,11 @@ func (o *Observed) keptTargets(targets []osd.Target) (kept []osd.Target) {
 		if deployment.Labels[kube.LabelComponent] != osd.Component {
 			continue
 		}
-		uuid := deployment.Annotations[kube.AnnotationUUID]
-		if slices.ContainsFunc(targets, func(t osd.Target) bool { return t.UUID == uuid }) {
+		target := osd.TargetOf(deployment)
+		if slices.ContainsFunc(targets, func(t osd.Target) bool { return t.UUID == target.UUID }) {
 			continue
 		}
-		kept = append(kept, osd.Target{UUID: uuid, Node: deployment.Annotations[kube.AnnotationNode], Device: deployment.Annotations[kube.AnnotationDevice]})
+		kept = append(kept, target)
 	}
 	slices.SortFunc(kept, func(a, b osd.Target) int { return strings.Compare(a.Name(), b.Name()) })
 	return kept

@@ -36,12 +36,18 @@ func (s *site) looks(n int) {
 	}
 }
 
-func TestALostMonIsReplacedOnAnotherNodeAfterATime(t *testing.T) {
+// nineMinutesWithoutNode3 is a cluster with a node to spare, short of a failover.
+func nineMinutesWithoutNode3(t *testing.T) *site {
 	s := clocked(t)
 	s.Spare("node4")
 	s.Lose("node3")
 	s.looks(5)
 	s.pass(9 * time.Minute)
+	return s
+}
+
+func TestALostMonIsReplacedOnAnotherNodeAfterATime(t *testing.T) {
+	s := nineMinutesWithoutNode3(t)
 	s.looks(5)
 	require.Equal(t, "ab of abc", s.quorate(), "it is waited for first")
 	plan := s.cluster().Status.Plan
@@ -60,11 +66,7 @@ func TestALostMonIsReplacedOnAnotherNodeAfterATime(t *testing.T) {
 }
 
 func TestAMonThatComesBackInTimeStays(t *testing.T) {
-	s := clocked(t)
-	s.Spare("node4")
-	s.Lose("node3")
-	s.looks(5)
-	s.pass(9 * time.Minute)
+	s := nineMinutesWithoutNode3(t)
 	s.looks(3)
 	s.Return("node3")
 	s.looks(5)

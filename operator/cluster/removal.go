@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
@@ -29,7 +28,7 @@ import (
 // the last that is left of them.
 func (o *Observed) leaving(targets []osd.Target) (leaving []osd.Target) {
 	for _, secret := range o.Secrets {
-		t := osd.Target{UUID: secret.Annotations[kube.AnnotationUUID], Node: secret.Annotations[kube.AnnotationNode], Device: secret.Annotations[kube.AnnotationDevice]}
+		t := osd.TargetOf(secret)
 		wanted := func(other osd.Target) bool { return other.UUID == t.UUID }
 		if t.UUID != "" && !slices.ContainsFunc(targets, wanted) && osd.Left(o.Cluster.Spec.Storage, t, o.Inventory[t.Node], o.marked(t.UUID)) {
 			leaving = append(leaving, t)
@@ -119,14 +118,14 @@ func (p *planner) drainGate(leaving *ceph.OSD) string {
 	if !p.o.marked(leaving.UUID) {
 		return "the Secret of the OSD says that it leaves"
 	}
-	var stay []*ceph.OSD
+	var stay []ceph.OSD
 	for _, target := range p.d.Targets {
 		known := p.o.osd(target.UUID)
 		if known == nil || known.Weight == 0 {
 			return "the OSD of " + target.Device + " on node " + target.Node + " has started"
 		}
 		if known.Up && known.In {
-			stay = append(stay, known)
+			stay = append(stay, *known)
 		}
 	}
 	if gap := p.roomGap(stay); gap != "" {
@@ -139,10 +138,10 @@ func (p *planner) drainGate(leaving *ceph.OSD) string {
 const full = 0.85
 
 // roomGap says that the OSDs that stay cannot hold what is stored.
-func (p *planner) roomGap(stay []*ceph.OSD) string {
+func (p *planner) roomGap(stay []ceph.OSD) string {
 	room := 0.0
-	for _, known := range stay {
-		room += known.Weight * (1 << 40) * full
+	for i := range stay {
+		room += stay[i].Weight * (1 << 40) * full
 	}
 	if used := float64(p.o.Ceph.Status.BytesUsed); used > room {
 		return fmt.Sprintf("the OSDs that stay have room for what is stored: %.1f GiB are used, and they take %.1f GiB. Add devices, or delete volumes", used/(1<<30), room/(1<<30))
@@ -152,35 +151,13 @@ func (p *planner) roomGap(stay []*ceph.OSD) string {
 
 // domainGap says which pool would have fewer failure domains than replicas, and
 // had enough with the OSDs that leave.
-func (p *planner) domainGap(stay []*ceph.OSD) string {
+func (p *planner) domainGap(stay []ceph.OSD) string {
 	for i := range p.o.Pools {
 		spec := p.o.Pools[i].Spec
-		domains := map[string]bool{}
-		for _, known := range stay {
-			if spec.DeviceClass == "" || string(spec.DeviceClass) == known.Class {
-				domains[p.domain(known, spec.FailureDomain)] = true
-			}
-		}
-		if len(domains) < int(spec.Replicas) {
+		left := osd.Domains(stay, spec.FailureDomain, string(spec.DeviceClass), p.o.Nodes)
+		if left < int(spec.Replicas) {
 			return fmt.Sprintf("BlockPool %s has a %s for each of its %d replicas: %d would be left. Add a device elsewhere first, or lower the pool's replicas",
-				p.o.Pools[i].Name, spec.FailureDomain, spec.Replicas, len(domains))
-		}
-	}
-	return ""
-}
-
-// domain is the failure domain of an OSD.
-func (p *planner) domain(known *ceph.OSD, kind string) string {
-	label := map[string]string{"zone": corev1.LabelTopologyZone, "region": corev1.LabelTopologyRegion, "rack": "topology.cairn.storage/rack"}[kind]
-	switch {
-	case kind == "osd":
-		return fmt.Sprint(known.ID)
-	case label == "":
-		return known.Host
-	}
-	for i := range p.o.Nodes {
-		if osd.Bucket(p.o.Nodes[i].Name) == known.Host {
-			return p.o.Nodes[i].Labels[label]
+				p.o.Pools[i].Name, spec.FailureDomain, spec.Replicas, left)
 		}
 	}
 	return ""

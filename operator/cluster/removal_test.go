@@ -91,9 +91,7 @@ func TestADeviceTakenOutOfTheSpecLeavesOnceItsDataIsElsewhere(t *testing.T) {
 	s.Ceph.SetMoving(id, true)
 	s.takeOut()
 	s.looksUntil("its data is moved", func() bool { return !s.known().In })
-	for range 10 {
-		s.look()
-	}
+	s.looks(10)
 	require.True(t, s.known().Up, "it serves its data while that is on its way")
 	require.Len(t, s.left(), 2)
 	c := s.cluster()
@@ -109,9 +107,7 @@ func TestADeviceTakenOutOfTheSpecLeavesOnceItsDataIsElsewhere(t *testing.T) {
 	require.Empty(t, s.left())
 	require.Empty(t, s.errors)
 	writes := len(s.Writes())
-	for range 20 {
-		s.look()
-	}
+	s.looks(20)
 	require.Empty(t, s.Writes()[writes:])
 }
 
@@ -136,9 +132,7 @@ func TestANodeTakenOutOfTheSpecIsRemovedOnlyWhereReplicasStayApart(t *testing.T)
 	pool := &v1alpha1.BlockPool{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: "fast"}, Spec: v1alpha1.BlockPoolSpec{Cluster: s.name, Replicas: 3}}
 	require.NoError(t, s.Client.Create(t.Context(), pool))
 	s.edit(func(c *v1alpha1.StorageCluster) { c.Spec.Storage.Nodes = c.Spec.Storage.Nodes[:2] })
-	for range 10 {
-		s.look()
-	}
+	s.looks(10)
 	c := s.cluster()
 	require.Equal(t, v1alpha1.ReasonNotSafeToRemove, c.Status.Blocker.Reason)
 	require.Contains(t, c.Status.Blocker.Message, "BlockPool fast has a host for each of its 3 replicas: 2 would be left")
@@ -201,9 +195,7 @@ func TestNothingElseTakesAnOSDAway(t *testing.T) {
 		c.Spec.Storage.NodeSelector.MatchExpressions = []metav1.LabelSelectorRequirement{{Key: corev1.LabelHostname, Operator: metav1.LabelSelectorOpIn, Values: []string{"node1"}}}
 		c.Spec.Storage.Filter.IDPattern = "disk2"
 	})
-	for range 15 {
-		s.look()
-	}
+	s.looks(15)
 	require.NotContains(t, s.Writes(), "ceph SetOSDOut")
 	require.Subset(t, slices.Collect(maps.Keys(s.OSDs())), slices.Collect(maps.Keys(osds)))
 }

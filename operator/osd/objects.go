@@ -7,6 +7,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/daemon/ceph"
@@ -51,6 +52,12 @@ func Secret(cluster *v1alpha1.StorageCluster, t Target, key ceph.Key, id int, fo
 	return secret
 }
 
+// TargetOf reads from an OSD's Secret or Deployment which device it is for.
+func TargetOf(object client.Object) Target {
+	annotations := object.GetAnnotations()
+	return Target{UUID: annotations[kube.AnnotationUUID], Node: annotations[kube.AnnotationNode], Device: annotations[kube.AnnotationDevice]}
+}
+
 // Deployment runs one OSD on its device. helper is Cairn's own image, which
 // prepares the device with the Ceph of the OSD's image.
 func Deployment(cluster *v1alpha1.StorageCluster, fsid, helper string, t Target, id int, node *corev1.Node) *appsv1.Deployment {
@@ -76,12 +83,15 @@ func Deployment(cluster *v1alpha1.StorageCluster, fsid, helper string, t Target,
 	return pod.Deployment(DeploymentName(cluster, id))
 }
 
+// levels are the CRUSH buckets above a host, and the labels of nodes that name them.
+var levels = []struct{ bucket, label string }{
+	{"region", corev1.LabelTopologyRegion}, {"zone", corev1.LabelTopologyZone}, {"rack", "topology.cairn.storage/rack"},
+}
+
 // Location of a node's OSDs in the CRUSH map, from the node's topology labels.
 func Location(node *corev1.Node) string {
 	location := []string{"root=default"}
-	for _, level := range []struct{ bucket, label string }{
-		{"region", corev1.LabelTopologyRegion}, {"zone", corev1.LabelTopologyZone}, {"rack", "topology.cairn.storage/rack"},
-	} {
+	for _, level := range levels {
 		if value := node.Labels[level.label]; value != "" {
 			location = append(location, level.bucket+"="+Bucket(value))
 		}

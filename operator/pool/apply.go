@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	storagev1 "k8s.io/api/storage/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -11,6 +12,7 @@ import (
 	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/operator/connection"
 	"github.com/cairn-storage/cairn/operator/kube"
+	"github.com/cairn-storage/cairn/operator/osd"
 )
 
 // apply makes the pool, then the users that may use it, then the StorageClass:
@@ -54,17 +56,9 @@ func enoughDomains(ctx context.Context, o *Observed) error {
 	if err != nil {
 		return err
 	}
-	found := map[string]bool{}
-	for _, osd := range osds {
-		if osd.In && (o.Pool.Spec.DeviceClass == "" || osd.Class == string(o.Pool.Spec.DeviceClass)) {
-			name := osd.Host
-			if domain == "osd" {
-				name = fmt.Sprint(osd.ID)
-			}
-			found[name] = true
-		}
-	}
-	if len(found) >= int(o.Pool.Spec.Replicas) || o.InCeph != nil {
+	in := slices.DeleteFunc(osds, func(known ceph.OSD) bool { return !known.In })
+	found := osd.Domains(in, domain, string(o.Pool.Spec.DeviceClass), nil)
+	if found >= int(o.Pool.Spec.Replicas) || o.InCeph != nil {
 		return nil
 	}
 	class := ""
@@ -72,7 +66,7 @@ func enoughDomains(ctx context.Context, o *Observed) error {
 		class = fmt.Sprintf(" of device class %q", o.Pool.Spec.DeviceClass)
 	}
 	return &stop{v1alpha1.ReasonTooFewDomains, fmt.Sprintf("spec.replicas: %d replicas need OSDs%s in %d different %ss; there are %d. Add OSDs, or ask for fewer replicas",
-		o.Pool.Spec.Replicas, class, o.Pool.Spec.Replicas, domain, len(found)), lookAgain}
+		o.Pool.Spec.Replicas, class, o.Pool.Spec.Replicas, domain, found), lookAgain}
 }
 
 // ensureClasses makes the StorageClass and, where snapshots are installed, their

@@ -18,13 +18,21 @@ import (
 // (src/mon/MonCommands.h): prefix and arguments.
 type command map[string]any
 
+// encode returns the command's prefix, by which errors name it, and its text.
+func (cmd command) encode() (op string, text []byte, err error) {
+	op, _ = cmd["prefix"].(string)
+	if text, err = json.Marshal(cmd); err != nil {
+		return op, nil, ceph.Errorf(ceph.Invalid, op, "encode the command: %w", err)
+	}
+	return op, text, nil
+}
+
 // mon runs a mon command and returns its raw answer.
 func (c *conn) mon(ctx context.Context, cmd command, input []byte) ([]byte, error) {
-	op, _ := cmd["prefix"].(string)
 	cmd["format"] = "json"
-	text, err := json.Marshal(cmd)
+	op, text, err := cmd.encode()
 	if err != nil {
-		return nil, ceph.Errorf(ceph.Invalid, op, "encode the command: %w", err)
+		return nil, err
 	}
 	return call(ctx, c, op, func() ([]byte, error) {
 		out, message, err := c.rados.MonCommandWithInputBuffer(text, input)
@@ -39,10 +47,9 @@ func (c *conn) mon(ctx context.Context, cmd command, input []byte) ([]byte, erro
 // the state of things, in its words: that it answers with EBUSY for what is in use,
 // and with EAGAIN for what it cannot tell yet.
 func (c *conn) mgr(ctx context.Context, cmd command) (refused string, err error) {
-	op, _ := cmd["prefix"].(string)
-	text, err := json.Marshal(cmd)
+	op, text, err := cmd.encode()
 	if err != nil {
-		return "", ceph.Errorf(ceph.Invalid, op, "encode the command: %w", err)
+		return "", err
 	}
 	return call(ctx, c, op, func() (string, error) {
 		_, message, err := c.rados.MgrCommand([][]byte{text})
