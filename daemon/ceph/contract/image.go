@@ -37,6 +37,10 @@ func (s *suite) hide(t *testing.T) {
 	id := s.info(t, w.ref).ID
 	requireKind(t, ceph.Busy, s.conn.HideImage(s.ctx, w.ref))
 	w.close(t)
+	hidden := w.ref
+	hidden.Name = ceph.HiddenPrefix + id
+	requireKind(t, ceph.NotFound, s.conn.RemoveImage(s.ctx, hidden))
+	s.requireHolds(t, w.ref, ceph.OpenOptions{}, held)
 	snap := s.snapshot(t, w.ref, "one")
 	clone := s.clone(t, snap, "of-hidden-"+id)
 	require.NoError(t, s.conn.HideImage(s.ctx, w.ref))
@@ -44,8 +48,6 @@ func (s *suite) hide(t *testing.T) {
 	_, err := s.conn.ImageInfo(s.ctx, w.ref)
 	requireKind(t, ceph.NotFound, err)
 
-	hidden := w.ref
-	hidden.Name = ceph.HiddenPrefix + id
 	require.NoError(t, s.conn.HideImage(s.ctx, hidden), "hidden already")
 	require.Equal(t, id, s.info(t, hidden).ID)
 	names, err := s.conn.ListImages(s.ctx, s.poolID, "", ceph.HiddenPrefix, 1000)

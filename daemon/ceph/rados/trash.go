@@ -45,29 +45,55 @@ func removing(ioctx *rados.IOContext, after string) ([]string, error) {
 // remove removes an image, or goes on with the removal of a hidden one.
 func remove(ioctx *rados.IOContext, name string) error {
 	id, hidden := strings.CutPrefix(name, ceph.HiddenPrefix)
-	if hidden {
-		if err := empty(ioctx, id); err != nil && !errors.Is(err, rbd.ErrNotFound) {
-			return err
-		}
+	if !hidden {
+		return rbd.RemoveImage(ioctx, name)
 	}
-	err := rbd.RemoveImage(ioctx, name)
-	if !hidden || !errors.Is(err, rbd.ErrNotFound) {
+	opened, err := openHidden(ioctx, name, id)
+	if err == nil {
+		err = errors.Join(shrink(opened), opened.Close())
+	}
+	if err != nil && !errors.Is(err, errGone) {
+		return err
+	}
+	err = rbd.RemoveImage(ioctx, name)
+	if !errors.Is(err, rbd.ErrNotFound) {
 		return err
 	}
 	return rbd.TrashRemove(ioctx, id, true)
 }
 
-// empty removes the data of a hidden image that nobody needs. librbd's removal goes
-// on when objects could not be removed, for an answer that came too late, and leaves
-// what nobody finds again; its resize does not.
-func empty(ioctx *rados.IOContext, id string) error {
-	opened, err := rbd.OpenImageById(ioctx, id, rbd.NoSnapshot)
-	if err != nil {
-		return err
+// errGone is of a hidden image whose data is gone, though something of it may be left.
+var errGone = errors.New("has no data")
+
+// openHidden opens an image that the pool's directory has by its hidden name, or
+// that librbd began to remove. One that still has its own name is not hidden, though
+// its ID leads to it: it is somebody's volume.
+func openHidden(ioctx *rados.IOContext, name, id string) (*rbd.Image, error) {
+	is, err := imageName(ioctx, id)
+	switch {
+	case err == nil && is != name:
+		return nil, rbd.ErrNotFound
+	case errors.Is(err, rados.ErrNotFound):
+		begun, err := removing(ioctx, "")
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(begun, name) {
+			return nil, errGone
+		}
+	case err != nil:
+		return nil, err
 	}
-	return errors.Join(shrink(opened), opened.Close())
+	opened, err := rbd.OpenImageById(ioctx, id, rbd.NoSnapshot)
+	if errors.Is(err, rbd.ErrNotFound) {
+		return nil, errGone
+	}
+	return opened, err
 }
 
+// shrink removes the data of a hidden image that nobody needs. librbd's removal goes
+// on when objects could not be removed, for an answer that came too late, and leaves
+// what nobody finds again; its resize does not.
 func shrink(opened *rbd.Image) error {
 	snapshots, err := opened.GetSnapshotNames()
 	if err != nil {
