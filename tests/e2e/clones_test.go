@@ -47,9 +47,25 @@ func clonesOutliveTheirSources(t *testing.T) {
 	require.Equal(t, "third", in(t, "grandchild", "cat /grandchild/file"))
 	require.Equal(t, "first", in(t, "late", "cat /late/file"))
 
+	keepsItsBytesAtRest(t, "late", "first")
 	require.NotEmpty(t, leftIn(t, small), "the check sees what is there")
 	drop(t, "pod/late", "pod/grandchild", "pvc/late", "pvc/grandchild")
 	nothingLeftIn(t, small)
+}
+
+// keepsItsBytesAtRest takes a volume from its pod, makes and removes all the
+// snapshots that it has, and lets the pod look at it again.
+func keepsItsBytesAtRest(t *testing.T, name, holds string) {
+	drop(t, "pod/"+name)
+	apply(t, snapshot{name: "at-rest", claim: name})
+	ready(t, "volumesnapshot", "at-rest")
+	content, err := kubectl.Get(bounded(t), namespace, "volumesnapshot/at-rest", "{.status.boundVolumeSnapshotContentName}")
+	require.NoError(t, err)
+	drop(t, "volumesnapshot/at-rest")
+	gone(t, "volumesnapshotcontent/"+content)
+	apply(t, pod{name: name, filesystems: []string{name}})
+	running(t, name)
+	require.Equal(t, holds, in(t, name, "cat /"+name+"/file"))
 }
 
 // written waits until a pod's script has come to its end.
