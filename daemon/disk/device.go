@@ -16,9 +16,11 @@ type device struct {
 }
 
 // openDevice opens the node's device for reading, and makes sure that it still
-// is the one that the kernel described.
-func openDevice(host Host, b block) (*device, error) {
-	file, err := os.OpenFile(host.node(b.name), os.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+// is the one that the kernel described; openDeviceFor does so for more than reading.
+func openDevice(host Host, b block) (*device, error) { return openDeviceFor(host, b, os.O_RDONLY) }
+
+func openDeviceFor(host Host, b block, flags int) (*device, error) {
+	file, err := os.OpenFile(host.node(b.name), flags|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}

@@ -127,3 +127,12 @@ func output(t *testing.T, name string, args ...string) string {
 	require.NoError(t, err, "%s %v: %s", name, args, out)
 	return string(out)
 }
+
+// remove unplugs a disk.
+func (h *realHost) remove(name string) {
+	path := filepath.Join(h.Dev, "disk/by-id", name)
+	node, err := filepath.EvalSymlinks(path)
+	require.NoError(h.t, err)
+	output(h.t, "losetup", "--detach", "/dev/"+filepath.Base(node))
+	require.NoError(h.t, errors.Join(os.Remove(path), os.Remove(node), os.Remove(h.files[path])))
+}

@@ -62,7 +62,7 @@ func (p *Preparer) Prepare(ctx context.Context, request Request) (Outcome, error
 	if err != nil {
 		return "", err
 	}
-	d, err := p.lock(ctx, b)
+	d, err := lockDevice(ctx, p.host, b)
 	if err != nil {
 		return "", fmt.Errorf("prepare device %s: %w", request.Device, err)
 	}
@@ -95,10 +95,10 @@ func (p *Preparer) find(request Request) (block, error) {
 // lockRetry is how often a taken lock is tried for.
 const lockRetry = 100 * time.Millisecond
 
-// lock waits until no other preparer is at work on the device. The lock lasts
+// lockDevice waits until nobody else prepares or wipes the device. The lock lasts
 // until the device is closed.
-func (p *Preparer) lock(ctx context.Context, b block) (*device, error) {
-	d, err := openDevice(p.host, b)
+func lockDevice(ctx context.Context, host Host, b block) (*device, error) {
+	d, err := openDevice(host, b)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func (p *Preparer) lock(ctx context.Context, b block) (*device, error) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("another program prepares it: %w", ctx.Err()), d.Close())
+			return nil, errors.Join(fmt.Errorf("another program prepares or wipes it: %w", ctx.Err()), d.Close())
 		}
 	}
 }
