@@ -38,6 +38,12 @@ type Admin interface {
 	// PurgeOSD takes an OSD out of all maps, with its key; none is fine. Busy while
 	// it runs or is still needed: Ceph itself looks once more.
 	PurgeOSD(ctx context.Context, id int) error
+	// NotOKToStop says why OSDs cannot all be down at once, beside those that are
+	// down already, in Ceph's words; empty when every PG goes on serving.
+	NotOKToStop(ctx context.Context, ids []int) (string, error)
+	// SetNoOut keeps Ceph from taking the OSDs of a host out when they are down, or
+	// ends that. The host is a bucket of the CRUSH map: NotFound when it is none.
+	SetNoOut(ctx context.Context, host string, on bool) error
 }
 
 // Caps are CephX capabilities: daemon type → capability string.
@@ -80,6 +86,8 @@ type OSD struct {
 	In    bool
 	Class string
 	Host  string
+	// NoOut is true while SetNoOut holds for its host.
+	NoOut bool
 	// Weight is the CRUSH weight: TiB of the device unless changed.
 	Weight float64
 	// Bytes of the device, zero until the OSD has reported.

@@ -33,6 +33,7 @@ func Run(t *testing.T, connector ceph.Connector, cred ceph.Credentials) {
 	t.Run("users", suite.users)
 	t.Run("OSDs", suite.osds)
 	suite.makePool(t)
+	t.Run("stopping OSDs", suite.stopping)
 	t.Run("images are created once", suite.create)
 	t.Run("image metadata", suite.metadata)
 	t.Run("images grow and never shrink", suite.grow)

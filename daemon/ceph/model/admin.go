@@ -20,7 +20,7 @@ func (c *Cluster) Status(ctx context.Context) (*ceph.Status, error) {
 	defer c.mu.Unlock()
 	s := &ceph.Status{
 		FSID: c.FSID, Health: "HEALTH_OK", Checks: slices.Clone(c.checks), Mons: slices.Clone(c.mons), Quorum: slices.Clone(c.quorum),
-		ActiveMgr: c.mgr, StandbyMgrs: c.standbys, OSDs: len(c.osds), PGs: map[string]int{}, Versions: map[string]int{"20.2.4": len(c.mons)},
+		ActiveMgr: c.mgr, StandbyMgrs: c.standbys, OSDs: len(c.osds), PGs: c.pgs(), Versions: map[string]int{"20.2.4": len(c.mons)},
 	}
 	for _, osd := range c.osds {
 		if osd.Up {
@@ -47,7 +47,11 @@ func (c *Cluster) OSDs(ctx context.Context) ([]ceph.OSD, error) {
 		return nil, err
 	}
 	defer c.mu.Unlock()
-	return slices.Clone(c.osds), nil
+	osds := slices.Clone(c.osds)
+	for i := range osds {
+		osds[i].NoOut = c.noOut[osds[i].Host]
+	}
+	return osds, nil
 }
 
 // NewOSD returns the ID of the OSD with this UUID.

@@ -26,6 +26,8 @@ type Cluster struct {
 	keys     map[string]ceph.Key // OSD UUID → key
 	out      map[int]bool        // OSDs that were taken out by hand
 	moving   map[int]bool        // OSDs that hold what is nowhere else
+	noOut    map[string]bool     // hosts whose OSDs are not taken out
+	recovers bool                // some PGs are not clean, whatever is up
 	users    map[string]user
 	pools    map[int64]*pool
 	nextPool int64
@@ -56,7 +58,7 @@ func New(fsid string, mons ...string) *Cluster {
 	}
 	return &Cluster{
 		FSID: fsid, mons: mons, quorum: mons, mgr: "a",
-		keys: map[string]ceph.Key{}, out: map[int]bool{}, moving: map[int]bool{}, users: map[string]user{}, pools: map[int64]*pool{},
+		keys: map[string]ceph.Key{}, out: map[int]bool{}, moving: map[int]bool{}, noOut: map[string]bool{}, users: map[string]user{}, pools: map[int64]*pool{},
 		config: map[string]string{}, calls: map[string]int{},
 		capacity: map[int64]int64{}, blocked: map[string]time.Time{},
 	}

@@ -3,6 +3,7 @@ package rados
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strconv"
 
 	"github.com/cairn-storage/cairn/daemon/ceph"
@@ -29,6 +30,8 @@ type osdDumpAnswer struct {
 		Up   int    `json:"up"`
 		In   int    `json:"in"`
 	} `json:"osds"`
+	// NodeFlags are the flags that hold for a bucket: node1 → [noout].
+	NodeFlags map[string][]string `json:"crush_node_flags"`
 }
 
 // OSDs returns every OSD that the OSD map knows.
@@ -58,7 +61,8 @@ func osdsOf(dump *osdDumpAnswer, tree *osdTreeAnswer) []ceph.OSD {
 	at := map[int]int{}
 	for _, entry := range dump.OSDs {
 		at[entry.OSD] = len(osds)
-		osds = append(osds, ceph.OSD{ID: entry.OSD, UUID: entry.UUID, Up: entry.Up == 1, In: entry.In == 1, Host: hostOf[entry.OSD]})
+		osds = append(osds, ceph.OSD{ID: entry.OSD, UUID: entry.UUID, Up: entry.Up == 1, In: entry.In == 1,
+			Host: hostOf[entry.OSD], NoOut: slices.Contains(dump.NodeFlags[hostOf[entry.OSD]], "noout")})
 	}
 	for _, node := range tree.Nodes {
 		if i, ok := at[node.ID]; ok && node.Type == "osd" {
@@ -116,6 +120,37 @@ func (c *conn) PurgeOSD(ctx context.Context, id int) error {
 		return ceph.Errorf(ceph.Busy, "osd purge", "%s", refused)
 	}
 	return err
+}
+
+// NotOKToStop asks the mgr, which knows the PGs (docs.ceph.com, "Operating a cluster").
+func (c *conn) NotOKToStop(ctx context.Context, ids []int) (string, error) {
+	if len(ids) == 0 {
+		return "", nil
+	}
+	names := make([]string, 0, len(ids))
+	for _, id := range ids {
+		names = append(names, strconv.Itoa(id))
+	}
+	return c.mgr(ctx, command{"prefix": "osd ok-to-stop", "ids": names})
+}
+
+// SetNoOut sets or unsets the flag noout of a host. The mons take the name of an
+// OSD or of a device class as well, so it is looked up first.
+func (c *conn) SetNoOut(ctx context.Context, host string, on bool) error {
+	prefix := "osd unset-group"
+	if on {
+		prefix = "osd set-group"
+	}
+	var tree osdTreeAnswer
+	if err := c.ask(ctx, command{"prefix": "osd tree"}, &tree); err != nil {
+		return err
+	}
+	for _, node := range tree.Nodes {
+		if node.Type == "host" && node.Name == host {
+			return c.tell(ctx, command{"prefix": prefix, "flags": "noout", "who": []string{host}})
+		}
+	}
+	return ceph.Errorf(ceph.NotFound, prefix, "no host %s in the CRUSH map", host)
 }
 
 // RemoveMon takes a mon out of the monmap; none is fine.

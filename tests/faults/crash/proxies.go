@@ -140,6 +140,11 @@ func (p conn) NewOSD(a0 context.Context, a1 string, a2 ceph.Key, a3 string) (r0 
 	return
 }
 
+func (p conn) NotOKToStop(a0 context.Context, a1 []int) (r0 string, err error) {
+	err = p.life.call("Conn.NotOKToStop", func() error { r0, err = p.real.NotOKToStop(a0, a1); return err })
+	return
+}
+
 func (p conn) OSDs(a0 context.Context) (r0 []ceph.OSD, err error) {
 	err = p.life.call("Conn.OSDs", func() error { r0, err = p.real.OSDs(a0); return err })
 	return
@@ -215,6 +220,11 @@ func (p conn) SetConfig(a0 context.Context, a1 string, a2 string, a3 string) (er
 
 func (p conn) SetImageMetadata(a0 context.Context, a1 ceph.ImageRef, a2 map[string]string) (err error) {
 	err = p.life.call("Conn.SetImageMetadata", func() error { err = p.real.SetImageMetadata(a0, a1, a2); return err })
+	return
+}
+
+func (p conn) SetNoOut(a0 context.Context, a1 string, a2 bool) (err error) {
+	err = p.life.call("Conn.SetNoOut", func() error { err = p.real.SetNoOut(a0, a1, a2); return err })
 	return
 }
 
