@@ -114,10 +114,10 @@ type StorageClassSpec struct {
 	// +optional
 	// +kubebuilder:validation:Enum=Immediate;WaitForFirstConsumer
 	VolumeBindingMode storagev1.VolumeBindingMode `json:"volumeBindingMode,omitempty"`
-	// Parameters of the driver beyond those that Cairn sets itself: imageFeatures.
+	// Parameters of the driver beyond those that Cairn sets itself: imageFeatures, readAffinity.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=16
-	// +kubebuilder:validation:XValidation:rule="self.all(p, p in ['imageFeatures'])",message="spec.storageClass.parameters: the driver knows imageFeatures; clusterID, pool and fsType are set by Cairn"
+	// +kubebuilder:validation:XValidation:rule="self.all(p, p in ['imageFeatures', 'readAffinity'])",message="spec.storageClass.parameters: the driver knows imageFeatures and readAffinity; clusterID, pool and fsType are set by Cairn"
 	Parameters map[string]string `json:"parameters,omitempty"`
 }
 

@@ -134,7 +134,7 @@ func TestAWrongBlockPoolIsRefusedWithTheFieldAndWhatIsRight(t *testing.T) {
 		"a reclaim policy that is not one": {
 			`{spec: {cluster: main, storageClass: {reclaimPolicy: Recycle}}}`, []string{"spec.storageClass.reclaimPolicy", `"Delete", "Retain"`}},
 		"a parameter that Cairn sets itself": {
-			`{spec: {cluster: main, storageClass: {parameters: {pool: other}}}}`, []string{"spec.storageClass.parameters", "knows imageFeatures"}},
+			`{spec: {cluster: main, storageClass: {parameters: {pool: other}}}}`, []string{"spec.storageClass.parameters", "knows imageFeatures and readAffinity"}},
 	} {
 		t.Run(name, func(t *testing.T) { refused(t, "BlockPool", test) })
 	}
@@ -164,7 +164,7 @@ func TestGoodSpecsAreTaken(t *testing.T) {
 		"a quota as a number":                      {"BlockPool", `{spec: {cluster: main, quota: 1073741824}}`},
 		"a pool without a StorageClass":            {"BlockPool", `{spec: {cluster: main}}`},
 		"a StorageClass with a name and xfs":       {"BlockPool", `{spec: {cluster: main, storageClass: {name: fast.ssd, fsType: xfs}}}`},
-		"a StorageClass with what it may be given": {"BlockPool", `{spec: {cluster: main, storageClass: {parameters: {imageFeatures: layering}}}}`},
+		"a StorageClass with what it may be given": {"BlockPool", `{spec: {cluster: main, storageClass: {parameters: {imageFeatures: layering, readAffinity: "true"}}}}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := offer(t, test.kind, test.spec)

@@ -25,6 +25,9 @@ type Volume struct {
 	Passphrase ceph.Passphrase `json:"passphrase,omitempty"`
 	// Snapshot attaches the image as it was then, read-only; zero attaches it as it is.
 	Snapshot uint64 `json:"snapshot,omitempty"`
+	// Near is where this node is in the CRUSH map, for reads from the nearest
+	// replica (ceph.ConnectOptions); empty reads from the primaries.
+	Near string `json:"near,omitempty"`
 }
 
 // Device is an attached volume.

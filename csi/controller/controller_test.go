@@ -111,6 +111,7 @@ func TestCreateRefuses(t *testing.T) {
 		"namespace":          {param("radosNamespace", "a/b"), invalid, "parameters.radosNamespace:"},
 		"feature":            {param("imageFeatures", "layering,turbo"), invalid, `parameters.imageFeatures: "turbo"`},
 		"feature alone":      {param("imageFeatures", "exclusive-lock,fast-diff"), invalid, "parameters.imageFeatures: fast-diff needs object-map"},
+		"near":               {param("readAffinity", "yes"), invalid, `parameters.readAffinity: "yes" is neither`},
 		"no exclusive lock":  {param("imageFeatures", "layering"), invalid, "parameters.imageFeatures: exclusive-lock is missing"},
 		"unknown parameter":  {param("thickProvision", "true"), invalid, "parameters.thickProvision:"},
 		"content source":     {func(r *csi.CreateVolumeRequest) { r.VolumeContentSource = &csi.VolumeContentSource{} }, invalid, "volume_content_source:"},

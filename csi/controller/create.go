@@ -173,6 +173,9 @@ func (c *creation) volume(ref ceph.ImageRef, size int64) (*csi.Volume, error) {
 	if c.Encrypted {
 		volumeContext[EncryptedContext] = "true"
 	}
+	if c.ReadAffinity {
+		volumeContext[NearContext] = "true"
+	}
 	return &csi.Volume{
 		VolumeId:           code,
 		CapacityBytes:      size,

@@ -28,14 +28,6 @@ type encryption struct {
 	record string
 }
 
-// parseEncrypted reads the parameter encrypted.
-func parseEncrypted(value string) (bool, error) {
-	if value != "true" && value != "false" {
-		return false, fault.Field(fault.Invalid, "parameters.encrypted", "%q is neither true nor false", value)
-	}
-	return value == "true", nil
-}
-
 func (p Parameters) checkEncryption() error {
 	switch {
 	case p.KMS == "":

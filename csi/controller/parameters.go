@@ -26,12 +26,18 @@ type Parameters struct {
 	// encrypted, encryptionKMS.
 	Encrypted bool
 	KMS       string
+	// ReadAffinity has nodes read from the nearest replica: readAffinity.
+	ReadAffinity bool
 	// Claim that the volume is for, as Kubernetes names it; only noted.
 	Claim string
 }
 
 // The prefix of what Kubernetes itself adds to a StorageClass's parameters.
 const kubernetesPrefix = "csi.storage.k8s.io/"
+
+// NearContext is the key in a volume's context that says that nodes read it from the
+// nearest replica.
+const NearContext = "readAffinity"
 
 // knownFeatures are those an image may be given at its making.
 var knownFeatures = []string{"layering", "striping", "exclusive-lock", "object-map", "fast-diff", "deep-flatten", "journaling", "data-pool"}
@@ -62,19 +68,30 @@ func parseParameters(given map[string]string) (p Parameters, err error) {
 				return p, err
 			}
 		case "encrypted":
-			if p.Encrypted, err = parseEncrypted(value); err != nil {
+			if p.Encrypted, err = parseBool(key, value); err != nil {
+				return p, err
+			}
+		case "readAffinity":
+			if p.ReadAffinity, err = parseBool(key, value); err != nil {
 				return p, err
 			}
 		case "encryptionKMS":
 			p.KMS = value
 		default:
 			if !strings.HasPrefix(key, kubernetesPrefix) {
-				return p, fault.Field(fault.Invalid, "parameters."+key, "is not a parameter of this driver: it knows clusterID, pool, radosNamespace, imageFeatures, topology, encrypted, encryptionKMS")
+				return p, fault.Field(fault.Invalid, "parameters."+key, "is not a parameter of this driver: it knows clusterID, pool, radosNamespace, imageFeatures, topology, readAffinity, encrypted, encryptionKMS")
 			}
 		}
 	}
 	p.Claim = claim(given)
 	return p, p.check()
+}
+
+func parseBool(key, value string) (bool, error) {
+	if value != "true" && value != "false" {
+		return false, fault.Field(fault.Invalid, "parameters."+key, "%q is neither true nor false", value)
+	}
+	return value == "true", nil
 }
 
 func claim(given map[string]string) string {

@@ -46,8 +46,22 @@ func (s *Server) NodeGetInfo(ctx context.Context, _ *csi.NodeGetInfoRequest) (*c
 // host's where that has no label.
 func (s *Server) topology(ctx context.Context) (map[string]string, error) {
 	segments := map[string]string{identity.TopologyPrefix + "host": s.ID}
+	labels, err := s.labels(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for key, label := range topologyLabels {
+		if value := labels[label]; value != "" {
+			segments[key] = value
+		}
+	}
+	return segments, nil
+}
+
+// labels are those that this node has in Kubernetes, if there is one.
+func (s *Server) labels(ctx context.Context) (map[string]string, error) {
 	if s.Labels == nil {
-		return segments, nil
+		return nil, nil
 	}
 	step.Enter(ctx, "read the labels of node "+s.ID)
 	ctx, cancel := context.WithTimeout(ctx, labelTimeout)
@@ -56,10 +70,5 @@ func (s *Server) topology(ctx context.Context) (map[string]string, error) {
 	if err != nil {
 		return nil, fault.Errorf(fault.Unavailable, "read the labels of node %s: %w", s.ID, err)
 	}
-	for key, label := range topologyLabels {
-		if value := labels[label]; value != "" {
-			segments[key] = value
-		}
-	}
-	return segments, nil
+	return labels, nil
 }

@@ -55,6 +55,8 @@ type staging struct {
 	want capability.Want
 	// foreign: the image was not made by this driver.
 	foreign bool
+	// near: reads are to come from the nearest replica.
+	near bool
 	// encrypted, and the record of the key.
 	encrypted bool
 	key       string
@@ -68,6 +70,7 @@ func (s *Server) parseStage(req *csi.NodeStageVolumeRequest) (g staging, err err
 	g.code, g.pool = req.GetVolumeId(), req.GetVolumeContext()["pool"]
 	g.foreign = req.GetVolumeContext()[provisionedContext] == ""
 	g.encrypted, g.key = req.GetVolumeContext()[EncryptedContext] == "true", req.GetPublishContext()[kms.MetadataKey]
+	g.near = req.GetVolumeContext()[NearContext] == "true"
 	g.secrets = req.GetSecrets()
 	if g.path, err = s.path(req.GetStagingTargetPath(), "staging_target_path"); err != nil {
 		return g, err

@@ -100,6 +100,7 @@ func (s *Server) stage(ctx context.Context, g staging) error {
 	if err := s.build(ctx, g, &r, attach.Volume{
 		ID: g.code, Image: g.id.Image, Pool: g.pool, Credentials: credentials,
 		ReadOnly: r.ReadOnly, Exclusive: r.Exclusive, Passphrase: passphrase,
+		Near: s.near(ctx, g),
 	}); err != nil {
 		return s.undo(ctx, r, err)
 	}

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -182,6 +183,28 @@ func TestTopology(t *testing.T) {
 	b.Labels = func(context.Context) (map[string]string, error) { return nil, errors.New("no API server") }
 	_, err = ask()
 	require.Equal(t, codes.Unavailable, server.Code(err))
+}
+
+// A volume that asks for it is read from the nearest replica; that nobody can tell
+// which that is does not keep it from its pod.
+func TestReadAffinity(t *testing.T) {
+	c := mountCapability(csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER)
+	labels := map[string]string{"topology.kubernetes.io/zone": "z.1", "topology.cairn.storage/rack": "r", "other": "o"}
+	for near, test := range map[string]struct {
+		asks   string
+		failed error
+	}{
+		"zone=z-1 rack=r host=node-1": {asks: "true"},
+		"":                            {asks: "false"},
+		" ":                           {asks: "true", failed: errors.New("no API server")},
+	} {
+		b := newBench(t)
+		b.Labels = func(context.Context) (map[string]string, error) { return labels, test.failed }
+		_, err := b.NodeStageVolume(t.Context(), &csi.NodeStageVolumeRequest{VolumeId: b.code, StagingTargetPath: b.path("staging"), VolumeCapability: c,
+			VolumeContext: map[string]string{NearContext: test.asks}})
+		require.NoError(t, err)
+		require.Equal(t, strings.TrimSpace(near), b.attacher.Volume(b.code).Near)
+	}
 }
 
 // Kubelet gives the label of an SELinux volume as an option of the mount, quoted.

@@ -24,6 +24,10 @@ type ConnectOptions struct {
 	// MonTimeout and OSDTimeout end an operation that gets no answer. Zero waits
 	// for ever: right for the data path, where an error would be a lost write.
 	MonTimeout, OSDTimeout time.Duration
+	// Near is where this client is in the CRUSH map (type=name, separated by
+	// spaces). What it reads of images comes from the nearest replica then, and not
+	// from the primary (RBD's option rbd_read_from_replica_policy).
+	Near string
 	// Config are further Ceph options of this client.
 	Config map[string]string
 }

@@ -12,22 +12,32 @@ import (
 // Ops returns how many operations of clients the OSDs have carried out since they
 // started, by their own counters.
 func (c *Cluster) Ops() (total int64, err error) {
-	sockets, err := filepath.Glob(c.path("run", "osd.*.asok"))
-	if err != nil {
-		return 0, err
-	}
-	for _, socket := range sockets {
-		var counters struct {
-			OSD struct {
-				Op int64 `json:"op"`
-			} `json:"osd"`
-		}
-		if err := askDaemon(socket, `{"prefix": "perf dump", "logger": "osd", "counter": "op"}`, &counters); err != nil {
+	for i := range c.options.OSDs {
+		n, err := c.counter(i, "op")
+		if err != nil {
 			return 0, err
 		}
-		total += counters.OSD.Op
+		total += n
 	}
 	return total, nil
+}
+
+// ReadBytes returns how much each OSD has given to clients, in bytes.
+func (c *Cluster) ReadBytes() (each []int64, err error) {
+	for i := range c.options.OSDs {
+		n, err := c.counter(i, "op_r_out_bytes")
+		if err != nil {
+			return nil, err
+		}
+		each = append(each, n)
+	}
+	return each, nil
+}
+
+func (c *Cluster) counter(osd int, name string) (int64, error) {
+	var counters map[string]map[string]int64
+	err := askDaemon(c.path("run", fmt.Sprintf("osd.%d.asok", osd)), fmt.Sprintf(`{"prefix": "perf dump", "logger": "osd", "counter": %q}`, name), &counters)
+	return counters["osd"][name], err
 }
 
 // askDaemon runs a command on a daemon's admin socket and decodes its answer.

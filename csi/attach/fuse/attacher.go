@@ -148,7 +148,7 @@ func (a *Attacher) build(ctx context.Context, t *attached, v attach.Volume) erro
 // open opens a volume's image.
 func (a *Attacher) open(ctx context.Context, t *attached, s secrets) error {
 	v := t.volume
-	which := connection{s.Credentials, !v.Exclusive && !v.ReadOnly}
+	which := connection{s.Credentials, !v.Exclusive && !v.ReadOnly, v.Near}
 	conn, err := a.connect(ctx, which)
 	if err != nil {
 		return err

@@ -42,6 +42,8 @@ type connection struct {
 	credentials ceph.Credentials
 	// shared is for images that other nodes write to as well: nothing is cached.
 	shared bool
+	// near is where the connection reads from; empty is the primaries.
+	near string
 }
 
 type connected struct {
@@ -74,7 +76,7 @@ func (a *Attacher) connect(ctx context.Context, want connection) (ceph.Conn, err
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	// No timeouts: where an operation must wait, an error would be a lost write.
-	options := ceph.ConnectOptions{}
+	options := ceph.ConnectOptions{Near: want.near}
 	if want.shared {
 		options.Config = map[string]string{"rbd_cache": "false"}
 	}

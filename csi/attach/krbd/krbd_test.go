@@ -49,10 +49,11 @@ func volume() attach.Volume {
 
 func TestAddLine(t *testing.T) {
 	for want, change := range map[string]func(*attach.Volume){
-		"10.0.0.1:6789 name=csi-node-a,secret=QUJD,rw fast pvc-1 -":                    func(*attach.Volume) {},
-		"10.0.0.1:6789 name=csi-node-a,secret=QUJD,ro fast pvc-1 -":                    func(v *attach.Volume) { v.ReadOnly = true },
-		"10.0.0.1:6789 name=csi-node-a,secret=QUJD,rw,_pool_ns=a fast pvc-1 -":         func(v *attach.Volume) { v.Image.Namespace = "a" },
-		"10.0.0.1:3300 name=csi-node-a,secret=QUJD,rw,ms_mode=prefer-crc fast pvc-1 -": func(v *attach.Volume) { v.Credentials.MonHost = "v2:10.0.0.1:3300" },
+		"10.0.0.1:6789 name=csi-node-a,secret=QUJD,rw fast pvc-1 -":                                                         func(*attach.Volume) {},
+		"10.0.0.1:6789 name=csi-node-a,secret=QUJD,ro fast pvc-1 -":                                                         func(v *attach.Volume) { v.ReadOnly = true },
+		"10.0.0.1:6789 name=csi-node-a,secret=QUJD,rw,_pool_ns=a fast pvc-1 -":                                              func(v *attach.Volume) { v.Image.Namespace = "a" },
+		"10.0.0.1:6789 name=csi-node-a,secret=QUJD,rw,read_from_replica=localize,crush_location=zone:z|host:a fast pvc-1 -": func(v *attach.Volume) { v.Near = "zone=z host=a" },
+		"10.0.0.1:3300 name=csi-node-a,secret=QUJD,rw,ms_mode=prefer-crc fast pvc-1 -":                                      func(v *attach.Volume) { v.Credentials.MonHost = "v2:10.0.0.1:3300" },
 	} {
 		v := volume()
 		change(&v)

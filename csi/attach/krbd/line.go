@@ -36,6 +36,9 @@ func addLine(v attach.Volume) (string, error) {
 	if modern {
 		options = append(options, "ms_mode=prefer-crc")
 	}
+	if v.Near != "" {
+		options = append(options, "read_from_replica=localize", "crush_location="+strings.NewReplacer("=", ":", " ", "|").Replace(v.Near))
+	}
 	if v.Image.Namespace != "" {
 		options = append(options, "_pool_ns="+v.Image.Namespace)
 	}

@@ -72,6 +72,10 @@ func configure(handle *rados.Conn, cred ceph.Credentials, options ceph.ConnectOp
 	if options.OSDTimeout > 0 {
 		settings["rados_osd_op_timeout"] = seconds(options.OSDTimeout)
 	}
+	if options.Near != "" {
+		settings["crush_location"] = options.Near
+		settings["rbd_read_from_replica_policy"] = "localize"
+	}
 	for option, value := range options.Config {
 		settings[option] = value
 	}
