@@ -41,6 +41,10 @@ type nodeOptions struct {
 // healthInterval is how often the volumes of the node are looked at.
 const healthInterval = 30 * time.Second
 
+// limitsInterval is how soon a changed limit of a volume holds where the kernel
+// attaches it.
+const limitsInterval = 30 * time.Second
+
 func nodeCommand() *cobra.Command {
 	var o nodeOptions
 	c := &cobra.Command{
@@ -147,6 +151,9 @@ func (o nodeOptions) serve(ctx context.Context, driver *node.Server, watcher *no
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.ServeOn(ctx, grpc, listener) })
 	group.Go(func() error { return watcher.Watch(ctx, healthInterval) })
+	if kernel, ok := driver.Attacher.(krbd.Attacher); ok {
+		group.Go(func() error { return kernel.KeepLimits(ctx, limitsInterval) })
+	}
 	group.Go(func() error {
 		plugin := registration.Plugin{Driver: identity.DriverName, Endpoint: socket}
 		return plugin.Serve(ctx, registration.Socket(o.kubelet, identity.DriverName))

@@ -3,6 +3,7 @@ package krbd
 import (
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/stretchr/testify/require"
@@ -143,6 +144,39 @@ func testDiscard(b *bench) {
 func (v *volume) used() int64 {
 	v.Helper()
 	return bytesUsed(v.bench, v.ref().Name)
+}
+
+// testLimits holds the pods of a running volume to limits that are given, changed and
+// taken away meanwhile.
+func testLimits(b *bench) {
+	const pods = "/sys/fs/cgroup/kubepods.slice"
+	b.run("sh", "-c", "mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup; mkdir -p "+pods+"/pod")
+	v := b.volume(64*mib, block(writer))
+	limit := func(parameters map[string]string) {
+		_, err := b.controller.ControllerModifyVolume(b.Context(), &csi.ControllerModifyVolumeRequest{VolumeId: v.id, MutableParameters: parameters})
+		require.NoError(b, err)
+	}
+	limit(map[string]string{"iops": "50", "writeBandwidth": "1Mi"})
+	v.use()
+	number := b.run("cat", "/sys/block/rbd0/dev")
+	require.Equal(b, number+" rbps=max wbps=1048576 riops=50 wiops=50", b.run("cat", pods+"/io.max"))
+	write := func() string {
+		return b.run("sh", "-c", "echo $$ >"+pods+"/pod/cgroup.procs; exec dd if=/dev/zero of="+v.target+" bs=4k count=100 oflag=direct 2>&1 | tail -1")
+	}
+	b.Logf("at 50 writes a second: %s", write())
+	// The kernel leaves out a device without limits.
+	for _, to := range []struct {
+		parameters map[string]string
+		want       string
+	}{
+		{map[string]string{"writeIOPS": "20"}, number + " rbps=max wbps=max riops=max wiops=20"},
+		{nil, ""},
+	} {
+		limit(to.parameters)
+		require.Eventually(b, func() bool { return b.run("cat", pods+"/io.max") == to.want }, 2*time.Minute, time.Second, "%v: %s", to, b.log())
+	}
+	b.Logf("without limits: %s", write())
+	v.end()
 }
 
 // testBusy cannot unstage a device that is in use, says so, and can when it is not.

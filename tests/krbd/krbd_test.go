@@ -30,6 +30,7 @@ func TestKRBD(t *testing.T) {
 		{"first to read ext4", func(b *bench) { testFirstToRead(b, "ext4") }},
 		{"first to read xfs", func(b *bench) { testFirstToRead(b, "xfs") }},
 		{"discard", testDiscard},
+		{"limits", testLimits},
 		{"busy", testBusy},
 		{"keys", testKeys},
 		{"unknown", testUnknown},

@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 
+	"k8s.io/klog/v2"
+
 	"github.com/cairn-storage/cairn/csi/attach"
 	"github.com/cairn-storage/cairn/csi/fault"
 	"github.com/cairn-storage/cairn/csi/step"
@@ -20,7 +22,9 @@ type Attacher struct {
 	// Sys is the RBD bus in sysfs, Dev the directory of device nodes; empty
 	// means the real ones.
 	Sys, Dev string
-	// Clusters tell who else has an image open.
+	// Cgroups is where cgroup v2 is mounted; empty means the real one.
+	Cgroups string
+	// Clusters tell who else has an image open, and its limits.
 	Clusters Clusters
 }
 
@@ -67,7 +71,13 @@ func (a Attacher) Attach(ctx context.Context, v attach.Volume) (attach.Device, e
 	case !found.readOnly && v.ReadOnly:
 		return attach.Device{}, fault.Errorf(fault.Refused, "%s is mapped to write as %s", v.Image, found.path)
 	}
-	return found.device(v.ID), a.alone(ctx, v, want, found)
+	if err := a.alone(ctx, v, want, found); err != nil {
+		return found.device(v.ID), err
+	}
+	if err := a.limit(ctx, found); err != nil {
+		klog.FromContext(ctx).Info("Limits are not kept", "reason", err.Error())
+	}
+	return found.device(v.ID), nil
 }
 
 // add tells the kernel to map an image.
