@@ -44,6 +44,11 @@ type Admin interface {
 	// SetNoOut keeps Ceph from taking the OSDs of a host out when they are down, or
 	// ends that. The host is a bucket of the CRUSH map: NotFound when it is none.
 	SetNoOut(ctx context.Context, host string, on bool) error
+	// Releases returns what the daemons run, and what the maps ask of them.
+	Releases(ctx context.Context) (*Releases, error)
+	// RequireOSDRelease lets only OSDs of a release ("tentacle") or a later one take
+	// part from now on. It cannot be taken back: Forbidden for an earlier one.
+	RequireOSDRelease(ctx context.Context, release string) error
 }
 
 // Caps are CephX capabilities: daemon type → capability string.

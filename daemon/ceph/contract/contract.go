@@ -32,6 +32,7 @@ func Run(t *testing.T, connector ceph.Connector, cred ceph.Credentials) {
 	t.Run("pools", suite.pools)
 	t.Run("users", suite.users)
 	t.Run("OSDs", suite.osds)
+	t.Run("releases", suite.releases)
 	suite.makePool(t)
 	t.Run("stopping OSDs", suite.stopping)
 	t.Run("images are created once", suite.create)

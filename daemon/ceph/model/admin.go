@@ -20,7 +20,7 @@ func (c *Cluster) Status(ctx context.Context) (*ceph.Status, error) {
 	defer c.mu.Unlock()
 	s := &ceph.Status{
 		FSID: c.FSID, Health: "HEALTH_OK", Checks: slices.Clone(c.checks), Mons: slices.Clone(c.mons), Quorum: slices.Clone(c.quorum),
-		ActiveMgr: c.mgr, StandbyMgrs: c.standbys, OSDs: len(c.osds), PGs: c.pgs(), Versions: map[string]int{"20.2.4": len(c.mons)},
+		ActiveMgr: c.mgr, StandbyMgrs: c.standbys, OSDs: len(c.osds), PGs: c.pgs(), Versions: c.overall(),
 	}
 	for _, osd := range c.osds {
 		if osd.Up {

@@ -38,6 +38,7 @@ type Cluster struct {
 	clients  int
 	fault    func(op string) error
 	calls    map[string]int
+	releases releases
 }
 
 type user struct {
@@ -61,6 +62,7 @@ func New(fsid string, mons ...string) *Cluster {
 		keys: map[string]ceph.Key{}, out: map[int]bool{}, moving: map[int]bool{}, noOut: map[string]bool{}, users: map[string]user{}, pools: map[int64]*pool{},
 		config: map[string]string{}, calls: map[string]int{},
 		capacity: map[int64]int64{}, blocked: map[string]time.Time{},
+		releases: releases{versions: map[string]string{}, mons: "tentacle", osds: "tentacle"},
 	}
 }
 

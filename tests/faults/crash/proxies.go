@@ -183,6 +183,11 @@ func (p conn) PurgeOSD(a0 context.Context, a1 int) (err error) {
 	return
 }
 
+func (p conn) Releases(a0 context.Context) (r0 *ceph.Releases, err error) {
+	err = p.life.call("Conn.Releases", func() error { r0, err = p.real.Releases(a0); return err })
+	return
+}
+
 func (p conn) RemoveGroup(a0 context.Context, a1 ceph.GroupRef) (err error) {
 	err = p.life.call("Conn.RemoveGroup", func() error { err = p.real.RemoveGroup(a0, a1); return err })
 	return
@@ -210,6 +215,11 @@ func (p conn) RemoveSnapshot(a0 context.Context, a1 ceph.SnapshotRef) (err error
 
 func (p conn) RemoveUser(a0 context.Context, a1 string) (err error) {
 	err = p.life.call("Conn.RemoveUser", func() error { err = p.real.RemoveUser(a0, a1); return err })
+	return
+}
+
+func (p conn) RequireOSDRelease(a0 context.Context, a1 string) (err error) {
+	err = p.life.call("Conn.RequireOSDRelease", func() error { err = p.real.RequireOSDRelease(a0, a1); return err })
 	return
 }
 
