@@ -42,7 +42,7 @@ delta: ## changed blocks against what was written, byte by byte, on a real Ceph
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (30s) each; what fails is kept in testdata
-	@images/in-root bash -c 'grep -rl --include=*_test.go "^func Fuzz" api cmd csi daemon operator tests | while read -r file; do \
+	@mkdir -p bin; images/in-root bash -c 'grep -rl --include=*_test.go "^func Fuzz" api cmd csi daemon operator tests | while read -r file; do \
 	for name in $$(sed -n "s/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p" "$$file"); do echo "$${file%/*} $$name"; \
 	go test -run "^$$" -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "./$${file%/*}" </dev/null >$(CURDIR)/bin/fuzz.log 2>&1 || { cat $(CURDIR)/bin/fuzz.log; exit 1; }; \
 	grep execs $(CURDIR)/bin/fuzz.log | tail -1; done; done'
