@@ -52,7 +52,7 @@ krbd: ## the node plugin on Debian's stock kernel, emulated, with the kernel's o
 	@images/root vm >/dev/null && images/root ceph >/dev/null
 	@images/in-root go test -trimpath -count=1 -timeout 10m ./tests/krbd
 
-FAULTS ?= crash unreachable
+FAULTS ?= crash unreachable process
 
 .PHONY: faults
 faults: ## the driver's processes killed at every boundary of every RPC; Ceph out of reach
@@ -61,7 +61,7 @@ faults: ## the driver's processes killed at every boundary of every RPC; Ceph ou
 	grep -E '^(crashes|kills|mons|cluster|planted|  [A-Z0-9]|ok)' $$log; done; rm -f $$log
 
 .PHONY: kills
-kills: ## the driver's processes killed anywhere, at random, on a real Ceph (CAIRN_SEED, CAIRN_KILLS of each case); not a part of 'make test' while it still finds what is left behind
+kills: ## the driver's processes killed anywhere, at random, on a real Ceph (CAIRN_SEED, CAIRN_KILLS of each case)
 	@$(MAKE) -s faults FAULTS=process
 
 .PHONY: underio
