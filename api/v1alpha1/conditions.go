@@ -36,6 +36,7 @@ const (
 	ReasonNotSafeToRestart = "NotSafeToRestart"
 	ReasonNotSafeToRemove  = "NotSafeToRemove"
 	ReasonMonLost          = "MonLost"
+	ReasonDiskFailed       = "DiskFailed"
 	ReasonInUse            = "InUse"
 	ReasonClusterNotFound  = "ClusterNotFound"
 	ReasonClusterNotReady  = "ClusterNotReady"

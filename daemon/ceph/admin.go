@@ -35,6 +35,9 @@ type Admin interface {
 	// StillNeeded says why an OSD cannot be destroyed without risk, in Ceph's words;
 	// empty when all that it holds is elsewhere in full, or there is no such OSD.
 	StillNeeded(ctx context.Context, id int) (string, error)
+	// StillMissed says which data is not served while an OSD is down, as far as
+	// Ceph can tell; empty when every PG is active and every object found without it.
+	StillMissed(ctx context.Context, id int) (string, error)
 	// PurgeOSD takes an OSD out of all maps, with its key; none is fine. Busy while
 	// it runs or is still needed: Ceph itself looks once more.
 	PurgeOSD(ctx context.Context, id int) error
@@ -49,6 +52,13 @@ type Admin interface {
 	// RequireOSDRelease lets only OSDs of a release ("tentacle") or a later one take
 	// part from now on. It cannot be taken back: Forbidden for an earlier one.
 	RequireOSDRelease(ctx context.Context, release string) error
+	// DestroyOSD ends the OSD with this ID and UUID, and keeps the ID and its place in
+	// the CRUSH map for RenewOSD; one that is destroyed already is fine. Busy while it runs
+	// or, asked once more, is still needed: of one whose device is lost, still missed.
+	DestroyOSD(ctx context.Context, id int, uuid string, lost bool) error
+	// RenewOSD gives the ID of a destroyed OSD to a new one with this UUID and key. Invalid
+	// when the ID is another OSD's, Exists when the UUID is known with another key.
+	RenewOSD(ctx context.Context, id int, uuid string, key Key) error
 }
 
 // Caps are CephX capabilities: daemon type → capability string.
@@ -93,6 +103,10 @@ type OSD struct {
 	Host  string
 	// NoOut is true while SetNoOut holds for its host.
 	NoOut bool
+	// Destroyed OSDs have a UUID of zeros: their ID waits for another device.
+	Destroyed bool
+	// New is true of an OSD that has never been up since it got its UUID.
+	New bool
 	// Weight is the CRUSH weight: TiB of the device unless changed.
 	Weight float64
 	// Bytes of the device, zero until the OSD has reported.

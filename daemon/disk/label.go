@@ -28,6 +28,7 @@ type label struct {
 	fsid        string // empty until mkfs is nearly done
 	id          int32  // -1 until mkfs is nearly done
 	ready       bool   // the last that mkfs writes
+	size        int64  // of the device, as far as BlueStore uses it
 	damaged     string // why nothing else is known
 }
 
@@ -82,7 +83,8 @@ func (r *labelReader) body(l *label) (map[string]string, error) {
 	if err != nil || id.String() != l.uuid {
 		return nil, errors.New("the label's two UUIDs differ")
 	}
-	r.bytes(8 + 8) // size, time
+	l.size = int64(binary.LittleEndian.Uint64(r.bytes(8)))
+	r.bytes(8) // time
 	l.description = printable(r.text(), maxText)
 	meta := map[string]string{}
 	if version >= 2 {

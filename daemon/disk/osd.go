@@ -69,6 +69,19 @@ func (p *Preparer) activate(ctx context.Context, request Request, d *device) err
 			return fmt.Errorf("verify osd.%d: %s is %q, not %q", request.ID, request.file(name), printable(text, maxText), want)
 		}
 	}
+	return p.grow(ctx, request, d)
+}
+
+// grow has BlueStore use all of a device that is larger than it was. Interrupted, it is
+// repeated: the size in the label is the last that changes.
+func (p *Preparer) grow(ctx context.Context, request Request, d *device) error {
+	found, err := d.label()
+	if err != nil || found == nil || found.size <= 0 || found.size >= d.size {
+		return err
+	}
+	if err := p.run(ctx, "ceph-bluestore-tool", "bluefs-bdev-expand", "--path", request.DataDir); err != nil {
+		return fmt.Errorf("grow osd.%d from %s to the %s of %s: %w", request.ID, Size(found.size), Size(d.size), request.Device, err)
+	}
 	return nil
 }
 

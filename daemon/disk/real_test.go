@@ -181,7 +181,7 @@ func TestPrepare(t *testing.T) {
 	})
 	t.Run("our label's encoding is Ceph's", func(t *testing.T) {
 		head := host.head(path)
-		require.Equal(t, label{uuid: testUUID, description: "main", fsid: testFSID, id: 3, ready: true}, parseLabel(head))
+		require.Equal(t, label{uuid: testUUID, description: "main", fsid: testFSID, id: 3, ready: true, size: 3 << 29}, parseLabel(head))
 		ours := encodeLabel(testUUID, "main")
 		require.Equal(t, string(head[:len(labelMagic)+39]), string(ours[:len(labelMagic)+39]))
 	})
@@ -217,6 +217,35 @@ func requireOSD(t *testing.T, host *realHost, request Request) {
 	require.Equal(t, want, have)
 	label := output(t, "ceph-bluestore-tool", "show-label", "--dev", request.Device)
 	require.NotContains(t, label, "AQBTZ5Bl", "the key must not be on the device")
+}
+
+// An OSD uses what its device has gained, at its next start.
+func TestGrow(t *testing.T) {
+	host := newRealHost(t)
+	path, preparer := host.add("disk", testSize), NewPreparer(host.Host)
+	request := host.request(path, "osd")
+	_, err := preparer.Prepare(t.Context(), request)
+	require.NoError(t, err)
+
+	require.NoError(t, os.Truncate(host.files[path], 3<<29))
+	output(t, "losetup", "--set-capacity", path)
+	killed := NewPreparer(host.Host)
+	killed.run = func(ctx context.Context, name string, args ...string) error {
+		if args[0] == "bluefs-bdev-expand" {
+			return context.Canceled
+		}
+		return run(ctx, name, args...)
+	}
+	_, err = killed.Prepare(t.Context(), request)
+	require.ErrorContains(t, err, "grow osd.3 from 1Gi to the 1.5Gi of "+path)
+	for range 2 {
+		outcome, err := preparer.Prepare(t.Context(), request)
+		require.NoError(t, err)
+		require.Equal(t, Activated, outcome)
+		require.EqualValues(t, 3<<29, parseLabel(host.head(path)).size)
+	}
+	requireOSD(t, host, request)
+	require.Contains(t, output(t, "ceph-bluestore-tool", "fsck", "--path", request.DataDir), "fsck success")
 }
 
 // Whenever mkfs is killed, the next attempt ends well.

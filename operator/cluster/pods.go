@@ -10,10 +10,10 @@ import (
 )
 
 // podFailing reports the first pod that cannot start, in the words of the kubelet.
-func podFailing(o *Observed, _ *Desired, _ []Step) *v1alpha1.Blocker {
+func podFailing(o *Observed, d *Desired, _ []Step) *v1alpha1.Blocker {
 	for i := range o.Pods {
 		pod := &o.Pods[i]
-		if pod.DeletionTimestamp != nil {
+		if pod.DeletionTimestamp != nil || o.leavesLost(d, pod) {
 			continue
 		}
 		name := fmt.Sprintf("%s-%s (pod %s on node %s)", pod.Labels[kube.LabelComponent], pod.Labels[kube.LabelInstance], pod.Name, pod.Spec.NodeName)

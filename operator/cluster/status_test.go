@@ -55,6 +55,24 @@ var situations = map[string]struct {
 	"a pod that ends again and again": {running, func(s *scene) {
 		s.Pods = append(s.Pods, failingPod("osd", "3", corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}))
 	}, v1alpha1.ReasonPodFailing, "", "", []string{"osd-3", "again and again", "exit code 7: the disk is gone"}},
+	"a disk that is gone": {running, func(s *scene) { fails(s, func([]v1alpha1.Device) []v1alpha1.Device { return nil }) }, v1alpha1.ReasonDiskFailed, "", "",
+		[]string{"osd.1 (disk2 on node n1) is down: the node does not show its device any more", "name another device in its place in spec.storage.nodes[n1].devices"}},
+	"a disk that cannot be read": {running, func(s *scene) {
+		fails(s, func(d []v1alpha1.Device) []v1alpha1.Device {
+			d[0].Usable, d[0].Reason, d[0].Message = false, v1alpha1.DeviceCannotBeProbed, "read sdb: input/output error"
+			return d
+		})
+	}, v1alpha1.ReasonDiskFailed, "", "", []string{"osd.1 (disk2 on node n1)", "CannotBeProbed: read sdb"}},
+	"a disk that fails under its OSD": {running, func(s *scene) {
+		fails(s, func(d []v1alpha1.Device) []v1alpha1.Device { return d })
+		pod := failingPod("osd", "1", corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}})
+		pod.Status.ContainerStatuses[0].LastTerminationState.Terminated.Message = "bdev(/dev/sdb) read: (5) Input/output error"
+		s.Pods = append(s.Pods, pod)
+	}, v1alpha1.ReasonDiskFailed, "", "", []string{"osd.1 (disk2 on node n1)", "I/O errors"}},
+	"a disk whose node is down is not said to have failed": {running, func(s *scene) {
+		fails(s, func([]v1alpha1.Device) []v1alpha1.Device { return nil })
+		s.Nodes[0].Status.Conditions[0].Status = corev1.ConditionUnknown
+	}, v1alpha1.ReasonDeviceNotFound, "", "", []string{`"disk2" on node n1`}},
 	"a pod that fits nowhere": {running, func(s *scene) {
 		pod := failingPod("mgr", "a", corev1.ContainerState{})
 		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: "0/3 nodes are available"}}
@@ -81,6 +99,24 @@ var situations = map[string]struct {
 		s.Ceph.Status.Checks = []ceph.HealthCheck{{Code: "OSD_DOWN", Severity: "HEALTH_WARN", Summary: "1 osds down"}}
 	}, v1alpha1.ReasonAsSpecified, v1alpha1.ReasonQuorate, v1alpha1.ReasonHealthWarn, nil},
 	"Ceph that has lost something": {running, func(s *scene) { s.Ceph.Status.Health = "HEALTH_ERR" }, v1alpha1.ReasonAsSpecified, v1alpha1.ReasonQuorate, v1alpha1.ReasonHealthErr, nil},
+}
+
+// fails takes the OSD on disk2 of n1 down, and makes something of the devices that n1 shows of it.
+func fails(s *scene, shows func([]v1alpha1.Device) []v1alpha1.Device) {
+	known := &s.Ceph.OSDs[1]
+	known.Up = false
+	seen := s.Inventory["n1"].DeepCopy()
+	device := seen.Status.Devices[1]
+	device.Usable, device.Reason = false, v1alpha1.DeviceHasOSD
+	device.OSD = &v1alpha1.DeviceOSD{ID: 1, UUID: known.UUID, FSID: s.Keys.FSID}
+	devices := shows([]v1alpha1.Device{device})
+	for i := range devices {
+		if devices[i].Reason != v1alpha1.DeviceHasOSD {
+			devices[i].OSD = nil
+		}
+	}
+	seen.Status.Devices = append(seen.Status.Devices[:1], devices...)
+	s.Inventory["n1"] = seen
 }
 
 func failingPod(component, instance string, state corev1.ContainerState) corev1.Pod {

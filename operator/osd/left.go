@@ -19,10 +19,18 @@ func Left(storage v1alpha1.StorageSpec, t Target, seen *v1alpha1.NodeStorage, be
 	}
 	devices := storage.Nodes[at].Devices
 	return len(devices) > 0 && !slices.ContainsFunc(devices, func(d v1alpha1.StorageDevice) bool {
-		return d.Name == t.Device || !begun && !seenAs(seen, d.Name)
+		return d.Name == t.Device || !begun && Find(seen, d.Name) == nil
 	})
 }
 
-func seenAs(seen *v1alpha1.NodeStorage, name string) bool {
-	return seen != nil && slices.ContainsFunc(seen.Status.Devices, func(d v1alpha1.Device) bool { return bears(d, name) })
+// Find returns the device that bears a name; nil when a node does not show it.
+func Find(seen *v1alpha1.NodeStorage, name string) *v1alpha1.Device {
+	if seen == nil {
+		return nil
+	}
+	at := slices.IndexFunc(seen.Status.Devices, func(d v1alpha1.Device) bool { return bears(d, name) })
+	if at < 0 {
+		return nil
+	}
+	return &seen.Status.Devices[at]
 }

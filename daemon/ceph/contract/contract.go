@@ -177,6 +177,9 @@ func (s *suite) osds(t *testing.T) {
 	require.GreaterOrEqual(t, at, 0, "osd.%d is not among %v", first, osds)
 	require.Equal(t, id, osds[at].UUID)
 	require.False(t, osds[at].Up)
+	for _, osd := range osds {
+		require.Equal(t, osd.Up, !osd.New, "osd.%d", osd.ID)
+	}
 
 	for _, osd := range osds {
 		if osd.Up {
@@ -200,7 +203,41 @@ func (s *suite) osds(t *testing.T) {
 	require.Empty(t, why)
 	next, err := s.conn.NewOSD(s.ctx, id, other, "ssd")
 	require.NoError(t, err, "its UUID is free, for another key")
-	require.NoError(t, s.conn.PurgeOSD(s.ctx, next))
+	s.renewOSD(t, next, id, key)
+}
+
+// renewOSD gives the ID of an OSD that never ran to another, and purges that.
+func (s *suite) renewOSD(t *testing.T, id int, old string, key ceph.Key) {
+	renewed := uuid.NewString()
+	requireKind(t, ceph.Invalid, s.conn.RenewOSD(s.ctx, id, renewed, key))
+	requireKind(t, ceph.Exists, s.conn.DestroyOSD(s.ctx, id, renewed, false))
+	for _, osd := range s.knownOSDs(t) {
+		if osd.Up {
+			requireKind(t, ceph.Busy, s.conn.DestroyOSD(s.ctx, osd.ID, osd.UUID, false))
+			requireKind(t, ceph.Busy, s.conn.DestroyOSD(s.ctx, osd.ID, osd.UUID, true))
+		}
+	}
+	for _, lost := range []bool{true, false} {
+		require.NoError(t, s.conn.DestroyOSD(s.ctx, id, old, lost), "also a second time")
+	}
+	at := slices.IndexFunc(s.knownOSDs(t), func(osd ceph.OSD) bool { return osd.ID == id && osd.Destroyed && osd.UUID != old })
+	require.GreaterOrEqual(t, at, 0, "osd.%d is not destroyed in %v", id, s.knownOSDs(t))
+	for range 2 {
+		require.NoError(t, s.conn.RenewOSD(s.ctx, id, renewed, key))
+	}
+	other, err := ceph.NewKey(time.Now())
+	require.NoError(t, err)
+	requireKind(t, ceph.Exists, s.conn.RenewOSD(s.ctx, id, renewed, other))
+	at = slices.IndexFunc(s.knownOSDs(t), func(osd ceph.OSD) bool { return osd.ID == id && !osd.Destroyed && osd.New && osd.UUID == renewed })
+	require.GreaterOrEqual(t, at, 0, "osd.%d is not %s in %v", id, renewed, s.knownOSDs(t))
+	require.NoError(t, s.conn.SetOSDOut(s.ctx, id, true))
+	require.NoError(t, s.conn.PurgeOSD(s.ctx, id))
+}
+
+func (s *suite) knownOSDs(t *testing.T) []ceph.OSD {
+	osds, err := s.conn.OSDs(s.ctx)
+	require.NoError(t, err)
+	return osds
 }
 
 func (s *suite) makePool(t *testing.T) {

@@ -73,7 +73,7 @@ func (c *Cluster) NewOSD(ctx context.Context, uuid string, key ceph.Key, class s
 	for slices.ContainsFunc(c.osds, func(osd ceph.OSD) bool { return osd.ID == id }) {
 		id++
 	}
-	c.osds = append(c.osds, ceph.OSD{ID: id, UUID: uuid, Class: class})
+	c.osds = append(c.osds, ceph.OSD{ID: id, UUID: uuid, Class: class, New: true})
 	c.keys[uuid] = key
 	return id, nil
 }
@@ -124,6 +124,28 @@ func (c *Cluster) SetMoving(id int, moving bool) {
 	c.moving[id] = moving
 }
 
+// StillMissed says which data is not served while an OSD is down: what it alone
+// holds (SetMoving).
+func (c *Cluster) StillMissed(ctx context.Context, id int) (string, error) {
+	if err := c.enter(ctx, "StillMissed"); err != nil {
+		return "", err
+	}
+	defer c.mu.Unlock()
+	return c.stillMissed(id), nil
+}
+
+func (c *Cluster) stillMissed(id int) string {
+	for _, osd := range c.osds {
+		switch {
+		case osd.ID == id && osd.Up:
+			return fmt.Sprintf("8 PGs were on osd.%d when they last reported", id)
+		case osd.ID == id && c.moving[id]:
+			return "8 PGs are down"
+		}
+	}
+	return ""
+}
+
 // PurgeOSD takes an OSD out of all maps.
 func (c *Cluster) PurgeOSD(ctx context.Context, id int) error {
 	if err := c.enter(ctx, "PurgeOSD"); err != nil {
@@ -143,6 +165,59 @@ func (c *Cluster) PurgeOSD(ctx context.Context, id int) error {
 	delete(c.keys, c.osds[at].UUID)
 	delete(c.out, id)
 	c.osds = slices.Delete(slices.Clone(c.osds), at, at+1)
+	return nil
+}
+
+// noUUID is that of a destroyed OSD.
+const noUUID = "00000000-0000-0000-0000-000000000000"
+
+// DestroyOSD ends an OSD and keeps its ID and place.
+func (c *Cluster) DestroyOSD(ctx context.Context, id int, uuid string, lost bool) error {
+	if err := c.enter(ctx, "DestroyOSD"); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	at := slices.IndexFunc(c.osds, func(osd ceph.OSD) bool { return osd.ID == id })
+	if at < 0 || c.osds[at].Destroyed {
+		return nil
+	}
+	why := c.stillNeeded(id)
+	if lost {
+		why = c.stillMissed(id)
+	}
+	switch {
+	case c.osds[at].UUID != uuid:
+		return ceph.Errorf(ceph.Exists, "osd destroy", "osd.%d is %s, not %s", id, c.osds[at].UUID, uuid)
+	case c.osds[at].Up:
+		return ceph.Errorf(ceph.Busy, "osd destroy", "osd.%d runs", id)
+	case why != "":
+		return ceph.Errorf(ceph.Busy, "osd destroy", "%s", why)
+	}
+	delete(c.keys, uuid)
+	c.osds[at].UUID, c.osds[at].Destroyed, c.osds[at].New = noUUID, true, true
+	return nil
+}
+
+// RenewOSD gives the ID of a destroyed OSD to a new one; data is placed on it once it is up.
+func (c *Cluster) RenewOSD(ctx context.Context, id int, uuid string, key ceph.Key) error {
+	if err := c.enter(ctx, "RenewOSD"); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	at := slices.IndexFunc(c.osds, func(osd ceph.OSD) bool { return osd.ID == id })
+	switch {
+	case at < 0:
+		return ceph.Errorf(ceph.NotFound, "osd new", "osd.%d does not exist", id)
+	case c.osds[at].UUID == uuid && c.keys[uuid] == key:
+		return nil
+	case c.osds[at].UUID == uuid:
+		return ceph.Errorf(ceph.Exists, "osd new", "osd.%d exists with another key", id)
+	case !c.osds[at].Destroyed:
+		return ceph.Errorf(ceph.Invalid, "osd new", "id %d already in use and does not match uuid %s", id, uuid)
+	}
+	delete(c.out, id)
+	c.osds[at].UUID, c.osds[at].Destroyed, c.osds[at].New = uuid, false, true
+	c.keys[uuid] = key
 	return nil
 }
 

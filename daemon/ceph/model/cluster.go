@@ -131,7 +131,10 @@ func (c *Cluster) Boot(id int, host string, bytes int64) {
 	for i := range c.osds {
 		if c.osds[i].ID == id {
 			c.osds[i].Up, c.osds[i].In, c.osds[i].Host, c.osds[i].BytesTotal = true, !c.out[id], host, bytes
-			c.osds[i].Weight = float64(bytes) / (1 << 40)
+			c.osds[i].New = false
+			if c.osds[i].Weight == 0 {
+				c.osds[i].Weight = float64(bytes) / (1 << 40)
+			}
 			if c.osds[i].Class == "" {
 				c.osds[i].Class = "hdd"
 			}

@@ -47,14 +47,27 @@ func (c *conn) mon(ctx context.Context, cmd command, input []byte) ([]byte, erro
 // the state of things, in its words: that it answers with EBUSY for what is in use,
 // and with EAGAIN for what it cannot tell yet.
 func (c *conn) mgr(ctx context.Context, cmd command) (refused string, err error) {
+	return c.askMgr(ctx, cmd, nil)
+}
+
+// askMgr is mgr that decodes the JSON answer into to, unless that is nil.
+func (c *conn) askMgr(ctx context.Context, cmd command, to any) (refused string, err error) {
+	if to != nil {
+		cmd["format"] = "json"
+	}
 	op, text, err := cmd.encode()
 	if err != nil {
 		return "", err
 	}
 	return call(ctx, c, op, func() (string, error) {
-		_, message, err := c.rados.MgrCommand([][]byte{text})
+		out, message, err := c.rados.MgrCommand([][]byte{text})
 		var coded interface{ ErrorCode() int }
 		switch {
+		case err == nil && to != nil:
+			if err := json.Unmarshal(out, to); err != nil {
+				return "", ceph.Errorf(ceph.Unexpected, op, "decode the answer: %w", err)
+			}
+			return "", nil
 		case err == nil:
 			return "", nil
 		case errors.As(err, &coded) && (coded.ErrorCode() == -int(syscall.EBUSY) || coded.ErrorCode() == -int(syscall.EAGAIN)):

@@ -25,10 +25,11 @@ type osdTreeAnswer struct {
 
 type osdDumpAnswer struct {
 	OSDs []struct {
-		OSD  int    `json:"osd"`
-		UUID string `json:"uuid"`
-		Up   int    `json:"up"`
-		In   int    `json:"in"`
+		OSD   int      `json:"osd"`
+		UUID  string   `json:"uuid"`
+		Up    int      `json:"up"`
+		In    int      `json:"in"`
+		State []string `json:"state"`
 	} `json:"osds"`
 	// NodeFlags are the flags that hold for a bucket: node1 → [noout].
 	NodeFlags map[string][]string `json:"crush_node_flags"`
@@ -62,6 +63,7 @@ func osdsOf(dump *osdDumpAnswer, tree *osdTreeAnswer) []ceph.OSD {
 	for _, entry := range dump.OSDs {
 		at[entry.OSD] = len(osds)
 		osds = append(osds, ceph.OSD{ID: entry.OSD, UUID: entry.UUID, Up: entry.Up == 1, In: entry.In == 1,
+			Destroyed: slices.Contains(entry.State, "destroyed"), New: slices.Contains(entry.State, "new"),
 			Host: hostOf[entry.OSD], NoOut: slices.Contains(dump.NodeFlags[hostOf[entry.OSD]], "noout")})
 	}
 	for _, node := range tree.Nodes {
@@ -79,11 +81,15 @@ func (c *conn) NewOSD(ctx context.Context, uuid string, key ceph.Key, class stri
 	if class != "" {
 		secrets["crush_device_class"] = class
 	}
+	return c.osdNew(ctx, command{"prefix": "osd new", "uuid": uuid}, secrets)
+}
+
+func (c *conn) osdNew(ctx context.Context, cmd command, secrets map[string]string) (int, error) {
 	input, err := json.Marshal(secrets)
 	if err != nil {
 		return 0, ceph.Errorf(ceph.Invalid, "osd new", "encode the key: %w", err)
 	}
-	out, err := c.mon(ctx, command{"prefix": "osd new", "uuid": uuid}, input)
+	out, err := c.mon(ctx, cmd, input)
 	if err != nil {
 		return 0, err
 	}
@@ -110,14 +116,21 @@ func (c *conn) StillNeeded(ctx context.Context, id int) (string, error) {
 	return c.mgr(ctx, command{"prefix": "osd safe-to-destroy", "ids": []string{strconv.Itoa(id)}})
 }
 
-// PurgeOSD has the mgr purge an OSD, which looks first whether that is safe.
+// PurgeOSD has the mgr purge an OSD, which looks first whether that is safe: it does
+// so only without yes_i_really_mean_it, which it takes for --force.
 func (c *conn) PurgeOSD(ctx context.Context, id int) error {
-	refused, err := c.mgr(ctx, command{"prefix": "osd purge", "id": id, "yes_i_really_mean_it": true})
+	return c.end(ctx, command{"prefix": "osd purge", "id": id})
+}
+
+// end has the mgr end an OSD; none is fine.
+func (c *conn) end(ctx context.Context, cmd command) error {
+	op, _ := cmd["prefix"].(string)
+	refused, err := c.mgr(ctx, cmd)
 	switch {
 	case ceph.Is(err, ceph.NotFound):
 		return nil
 	case refused != "":
-		return ceph.Errorf(ceph.Busy, "osd purge", "%s", refused)
+		return ceph.Errorf(ceph.Busy, op, "%s", refused)
 	}
 	return err
 }

@@ -32,6 +32,7 @@ type statusAnswer struct {
 			State string `json:"state_name"`
 			Count int    `json:"count"`
 		} `json:"pgs_by_state"`
+		Unfound    int64 `json:"unfound_objects"`
 		BytesUsed  int64 `json:"bytes_used"`
 		BytesAvail int64 `json:"bytes_avail"`
 		BytesTotal int64 `json:"bytes_total"`

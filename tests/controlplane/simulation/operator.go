@@ -29,7 +29,7 @@ type operator struct {
 }
 
 // cephWrites are the calls that change Ceph.
-var cephWrites = []string{"NewOSD", "EnsureUser", "RemoveUser", "EnsurePool", "RemovePool", "RemoveMon", "SetConfig", "SetOSDOut", "PurgeOSD", "SetNoOut"}
+var cephWrites = []string{"NewOSD", "EnsureUser", "RemoveUser", "EnsurePool", "RemovePool", "RemoveMon", "SetConfig", "SetOSDOut", "PurgeOSD", "DestroyOSD", "RenewOSD", "SetNoOut"}
 
 type killed struct{ write string }
 

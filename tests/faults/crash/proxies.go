@@ -75,6 +75,11 @@ func (p conn) CreateSnapshot(a0 context.Context, a1 ceph.ImageRef, a2 string) (r
 	return
 }
 
+func (p conn) DestroyOSD(a0 context.Context, a1 int, a2 string, a3 bool) (err error) {
+	err = p.life.call("Conn.DestroyOSD", func() error { err = p.real.DestroyOSD(a0, a1, a2, a3); return err })
+	return
+}
+
 func (p conn) Diff(a0 context.Context, a1 *ceph.SnapshotRef, a2 ceph.SnapshotRef, a3 int64, a4 func(ceph.Extent) error) (err error) {
 	err = p.life.call("Conn.Diff", func() error { err = p.real.Diff(a0, a1, a2, a3, a4); return err })
 	return
@@ -218,6 +223,11 @@ func (p conn) RemoveUser(a0 context.Context, a1 string) (err error) {
 	return
 }
 
+func (p conn) RenewOSD(a0 context.Context, a1 int, a2 string, a3 ceph.Key) (err error) {
+	err = p.life.call("Conn.RenewOSD", func() error { err = p.real.RenewOSD(a0, a1, a2, a3); return err })
+	return
+}
+
 func (p conn) RequireOSDRelease(a0 context.Context, a1 string) (err error) {
 	err = p.life.call("Conn.RequireOSDRelease", func() error { err = p.real.RequireOSDRelease(a0, a1); return err })
 	return
@@ -255,6 +265,11 @@ func (p conn) SnapshotGroup(a0 context.Context, a1 ceph.GroupRef, a2 []ceph.Imag
 
 func (p conn) Status(a0 context.Context) (r0 *ceph.Status, err error) {
 	err = p.life.call("Conn.Status", func() error { r0, err = p.real.Status(a0); return err })
+	return
+}
+
+func (p conn) StillMissed(a0 context.Context, a1 int) (r0 string, err error) {
+	err = p.life.call("Conn.StillMissed", func() error { r0, err = p.real.StillMissed(a0, a1); return err })
 	return
 }
 

@@ -1,0 +1,104 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/daemon/ceph"
+	"github.com/cairn-storage/cairn/operator/kube"
+	"github.com/cairn-storage/cairn/operator/osd"
+)
+
+// diskFailed reports the OSDs that are down because of their devices, and what to do. What
+// else is wrong with the spec's devices is told along: it may be the one that was to help.
+func diskFailed(o *Observed, d *Desired, _ []Step) *v1alpha1.Blocker {
+	var messages []string
+	problems := slices.Clone(d.Problems)
+	for _, target := range d.Targets {
+		if why := o.failure(target); why != "" {
+			known := o.osd(target.UUID)
+			problems = slices.DeleteFunc(problems, func(p osd.Problem) bool {
+				return strings.HasPrefix(p.Message, fmt.Sprintf("device %q on node %s ", target.Device, target.Node))
+			})
+			messages = append(messages, fmt.Sprintf("%s is down: %s. Bring the device back, and it goes on as before; or name another device in its place in spec.storage.nodes[%s].devices: what it held is made anew from the other replicas",
+				called(known.ID, target), why, target.Node))
+		}
+	}
+	if len(messages) == 0 {
+		return nil
+	}
+	for _, problem := range problems {
+		messages = append(messages, problem.Message)
+	}
+	return blocker(v1alpha1.ReasonDiskFailed, "%s", strings.Join(messages, "; "))
+}
+
+// failure says what is wrong with the device of an OSD that has served data and is down;
+// empty when its node is not ready or not inventoried, or nothing is.
+func (o *Observed) failure(target osd.Target) string {
+	known, node, seen := o.osd(target.UUID), o.node(target.Node), o.Inventory[target.Node]
+	if known == nil || known.Up || known.New || node == nil || !ready(node) || seen == nil {
+		return ""
+	}
+	device := osd.Find(seen, target.Device)
+	switch there := o.nodeWith(target.UUID); {
+	case there == target.Node && o.failsByIO(target.UUID):
+		return "reading or writing its device ends in I/O errors; see the kernel log of node " + target.Node
+	case there == target.Node:
+		return ""
+	case there != "":
+		return "its device is in node " + there + " now"
+	case device == nil:
+		return "the node does not show its device any more"
+	case device.Usable:
+		return "its device is blank"
+	}
+	return fmt.Sprintf("its device does not show the OSD (%s: %s)", device.Reason, device.Message)
+}
+
+func ready(node *corev1.Node) bool {
+	return slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	})
+}
+
+// failsByIO reports whether an OSD's pod ended because its device could not be read or written.
+func (o *Observed) failsByIO(uuid string) bool {
+	deployment := o.osdDeployment(uuid)
+	return deployment != nil && slices.ContainsFunc(o.Pods, func(pod corev1.Pod) bool {
+		return pod.Labels[kube.LabelComponent] == osd.Component && pod.Labels[kube.LabelInstance] == deployment.Labels[kube.LabelInstance] &&
+			slices.ContainsFunc(pod.Status.ContainerStatuses, func(c corev1.ContainerStatus) bool {
+				last := c.LastTerminationState.Terminated
+				return c.State.Running == nil && last != nil && strings.Contains(last.Message, "Input/output error")
+			})
+	})
+}
+
+// leavesLost reports whether a pod is of an OSD that leaves because its device is lost:
+// that it cannot start is no news.
+func (o *Observed) leavesLost(d *Desired, pod *corev1.Pod) bool {
+	return slices.ContainsFunc(d.Leaving, func(t osd.Target) bool {
+		known := o.osd(t.UUID)
+		return known != nil && pod.Labels[kube.LabelComponent] == osd.Component && pod.Labels[kube.LabelInstance] == fmt.Sprint(known.ID) && o.deviceLost(known, t)
+	})
+}
+
+// deviceLost reports whether an OSD is down, and no node shows a device with its label: its
+// device is gone, cannot be read, or holds something else.
+func (o *Observed) deviceLost(known *ceph.OSD, t osd.Target) bool {
+	return !known.Up && o.Inventory[t.Node] != nil && o.nodeWith(known.UUID) == ""
+}
+
+// nodeWith is the node that shows a device with an OSD's label; empty when none does.
+func (o *Observed) nodeWith(uuid string) string {
+	for node, seen := range o.Inventory {
+		if slices.ContainsFunc(seen.Status.Devices, func(d v1alpha1.Device) bool { return d.OSD != nil && d.OSD.UUID == uuid }) {
+			return node
+		}
+	}
+	return ""
+}
