@@ -7,6 +7,8 @@ import "context"
 type Admin interface {
 	// Status returns health, quorum, mgr and capacity in one look.
 	Status(ctx context.Context) (*Status, error)
+	// Placement returns where the cluster keeps its data, and by what rules.
+	Placement(ctx context.Context) (*Placement, error)
 	// OSDs returns every OSD that the OSD map knows.
 	OSDs(ctx context.Context) ([]OSD, error)
 	// NewOSD returns the ID of the OSD with this UUID, made with this key and
@@ -79,6 +81,8 @@ type Status struct {
 	OSDs, OSDsUp, OSDsIn int
 	// Bytes, raw.
 	BytesTotal, BytesUsed, BytesAvailable int64
+	// Pools, of whatever use: Ceph's own .mgr is one once there is an OSD.
+	Pools int
 	// PGs by state: "active+clean" → 32.
 	PGs map[string]int
 	// Version → how many daemons run it ("20.2.4").

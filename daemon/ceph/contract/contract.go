@@ -34,6 +34,7 @@ func Run(t *testing.T, connector ceph.Connector, cred ceph.Credentials) {
 	t.Run("OSDs", suite.osds)
 	t.Run("releases", suite.releases)
 	suite.makePool(t)
+	t.Run("placement", suite.placement)
 	t.Run("stopping OSDs", suite.stopping)
 	t.Run("images are created once", suite.create)
 	t.Run("image metadata", suite.metadata)
@@ -117,6 +118,17 @@ func (s *suite) find(t *testing.T, name string) *ceph.Pool {
 	return nil
 }
 
+// poolsAreCounted waits until the status counts all pools: it follows them with a delay.
+func (s *suite) poolsAreCounted(t *testing.T) {
+	require.Eventually(t, func() bool {
+		status, err := s.conn.Status(s.ctx)
+		require.NoError(t, err)
+		pools, err := s.conn.Pools(s.ctx)
+		require.NoError(t, err)
+		return status.Pools >= len(pools)
+	}, time.Minute, 100*time.Millisecond, "the status does not count all pools")
+}
+
 func (s *suite) pools(t *testing.T) {
 	want := spec("contract-pool")
 	_, err := s.conn.PoolID(s.ctx, want.Name)
@@ -126,6 +138,7 @@ func (s *suite) pools(t *testing.T) {
 		require.NoError(t, s.conn.EnsurePool(s.ctx, want))
 		require.Equal(t, want, s.find(t, want.Name).Spec)
 	}
+	s.poolsAreCounted(t)
 	first, err := s.conn.PoolID(s.ctx, want.Name)
 	require.NoError(t, err)
 	want.QuotaBytes, want.Size = 64*mib, 3

@@ -22,6 +22,9 @@ func (c *Cluster) Status(ctx context.Context) (*ceph.Status, error) {
 		FSID: c.FSID, Health: "HEALTH_OK", Checks: slices.Clone(c.checks), Mons: slices.Clone(c.mons), Quorum: slices.Clone(c.quorum),
 		ActiveMgr: c.mgr, StandbyMgrs: c.standbys, OSDs: len(c.osds), PGs: c.pgs(), Versions: c.overall(),
 	}
+	if s.Pools = len(c.pools); s.OSDs > 0 {
+		s.Pools++
+	}
 	for _, osd := range c.osds {
 		if osd.Up {
 			s.OSDsUp++
@@ -269,7 +272,7 @@ func (c *Cluster) Pools(ctx context.Context) ([]ceph.Pool, error) {
 	defer c.mu.Unlock()
 	var out []ceph.Pool
 	for _, id := range slices.Sorted(maps.Keys(c.pools)) {
-		out = append(out, ceph.Pool{ID: id, Spec: c.pools[id].spec, PGs: 32, BytesStored: c.pools[id].stored(), BytesAvailable: c.available(id)})
+		out = append(out, ceph.Pool{ID: id, Spec: c.pools[id].spec, PGs: pgs, BytesStored: c.pools[id].stored(), BytesAvailable: c.available(id)})
 	}
 	return out, nil
 }

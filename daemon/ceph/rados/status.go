@@ -33,6 +33,7 @@ type statusAnswer struct {
 			Count int    `json:"count"`
 		} `json:"pgs_by_state"`
 		Unfound    int64 `json:"unfound_objects"`
+		Pools      int   `json:"num_pools"`
 		BytesUsed  int64 `json:"bytes_used"`
 		BytesAvail int64 `json:"bytes_avail"`
 		BytesTotal int64 `json:"bytes_total"`
@@ -73,7 +74,7 @@ func statusOf(s *statusAnswer, mgr *mgrAnswer, mons *monDumpAnswer, versions map
 	out := &ceph.Status{
 		FSID: s.FSID, Health: s.Health.Status, Quorum: s.QuorumNames, StandbyMgrs: len(mgr.Standbys),
 		OSDs: s.OSDMap.NumOSDs, OSDsUp: s.OSDMap.NumUpOSDs, OSDsIn: s.OSDMap.NumInOSDs,
-		BytesTotal: s.PGMap.BytesTotal, BytesUsed: s.PGMap.BytesUsed, BytesAvailable: s.PGMap.BytesAvail,
+		Pools: s.PGMap.Pools, BytesTotal: s.PGMap.BytesTotal, BytesUsed: s.PGMap.BytesUsed, BytesAvailable: s.PGMap.BytesAvail,
 		PGs: map[string]int{}, Versions: map[string]int{},
 	}
 	if mgr.Available {

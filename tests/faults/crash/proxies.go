@@ -163,6 +163,11 @@ func (p conn) OpenImage(a0 context.Context, a1 ceph.ImageRef, a2 ceph.OpenOption
 	return
 }
 
+func (p conn) Placement(a0 context.Context) (r0 *ceph.Placement, err error) {
+	err = p.life.call("Conn.Placement", func() error { r0, err = p.real.Placement(a0); return err })
+	return
+}
+
 func (p conn) PoolID(a0 context.Context, a1 string) (r0 int64, err error) {
 	err = p.life.call("Conn.PoolID", func() error { r0, err = p.real.PoolID(a0, a1); return err })
 	return
