@@ -25,9 +25,9 @@ func domain(known *ceph.OSD, kind string, nodes []corev1.Node) string {
 	if kind == "osd" {
 		return fmt.Sprint(known.ID)
 	}
-	for _, level := range levels {
-		if level.bucket == kind {
-			return labelOf(nodes, known.Host, level.label)
+	for _, level := range ceph.Levels {
+		if level.Bucket == kind {
+			return labelOf(nodes, known.Host, level.Label)
 		}
 	}
 	return known.Host
@@ -36,7 +36,7 @@ func domain(known *ceph.OSD, kind string, nodes []corev1.Node) string {
 // labelOf returns a label of the node that a host bucket is; empty without one.
 func labelOf(nodes []corev1.Node, host, label string) string {
 	for i := range nodes {
-		if Bucket(nodes[i].Name) == host {
+		if ceph.Bucket(nodes[i].Name) == host {
 			return nodes[i].Labels[label]
 		}
 	}

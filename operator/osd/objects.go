@@ -3,7 +3,6 @@ package osd
 import (
 	"fmt"
 	"strconv"
-	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -83,21 +82,7 @@ func Deployment(cluster *v1alpha1.StorageCluster, fsid, helper string, t Target,
 	return pod.Deployment(DeploymentName(cluster, id))
 }
 
-// levels are the CRUSH buckets above a host, and the labels of nodes that name them.
-var levels = []struct{ bucket, label string }{
-	{"region", corev1.LabelTopologyRegion}, {"zone", corev1.LabelTopologyZone}, {"rack", "topology.cairn.storage/rack"},
-}
-
 // Location of a node's OSDs in the CRUSH map, from the node's topology labels.
 func Location(node *corev1.Node) string {
-	location := []string{"root=default"}
-	for _, level := range levels {
-		if value := node.Labels[level.label]; value != "" {
-			location = append(location, level.bucket+"="+Bucket(value))
-		}
-	}
-	return strings.Join(append(location, "host="+Bucket(node.Name)), " ")
+	return "root=default " + ceph.Location(node.Name, node.Labels)
 }
-
-// Bucket is a name as CRUSH takes it.
-func Bucket(name string) string { return strings.ReplaceAll(name, ".", "-") }
