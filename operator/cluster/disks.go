@@ -41,7 +41,7 @@ func diskFailed(o *Observed, d *Desired, _ []Step) *v1alpha1.Blocker {
 // empty when its node is not ready or not inventoried, or nothing is.
 func (o *Observed) failure(target osd.Target) string {
 	known, node, seen := o.osd(target.UUID), o.node(target.Node), o.Inventory[target.Node]
-	if known == nil || known.Up || known.New || node == nil || !ready(node) || seen == nil {
+	if known == nil || known.Up || known.New || node == nil || !kube.NodeAnswers(node) || seen == nil {
 		return ""
 	}
 	device := osd.Find(seen, target.Device)
@@ -58,12 +58,6 @@ func (o *Observed) failure(target osd.Target) string {
 		return "its device is blank"
 	}
 	return fmt.Sprintf("its device does not show the OSD (%s: %s)", device.Reason, device.Message)
-}
-
-func ready(node *corev1.Node) bool {
-	return slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
-		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
-	})
 }
 
 // failsByIO reports whether an OSD's pod ended because its device could not be read or written.

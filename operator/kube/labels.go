@@ -62,8 +62,11 @@ func Kept(cluster *v1alpha1.StorageCluster, name, component, instance string) me
 }
 
 // NodeReady reports whether a node takes pods: ready, and not cordoned.
-func NodeReady(node *corev1.Node) bool {
-	return !node.Spec.Unschedulable && slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+func NodeReady(node *corev1.Node) bool { return !node.Spec.Unschedulable && NodeAnswers(node) }
+
+// NodeAnswers reports whether a node's kubelet says that it is ready.
+func NodeAnswers(node *corev1.Node) bool {
+	return slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
 		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
 	})
 }
