@@ -20,14 +20,13 @@ import (
 // A step that failed says so itself, for the status.
 func (r *Reconciler) apply(ctx context.Context, o *Observed, steps []Step) (worked bool, err error) {
 	var failed []error
-	for i, s := range steps {
-		if s.Wait || s.Gate != "" {
-			continue
-		}
+	for _, batch := range batches(steps) {
 		worked = true
-		if err := r.do(ctx, o, s); err != nil {
-			steps[i].Failed = err
-			failed = append(failed, fmt.Errorf("%s: %w", s.What, err))
+		r.doTogether(ctx, o, steps, batch)
+		for _, i := range batch {
+			if err := steps[i].Failed; err != nil {
+				failed = append(failed, fmt.Errorf("%s: %w", steps[i].What, err))
+			}
 		}
 	}
 	return worked, errors.Join(failed...)

@@ -38,6 +38,7 @@ type Desired struct {
 
 // desired derives what should exist from the spec and what was observed.
 func desired(o *Observed, helperImage string) *Desired {
+	o.lookup = lookup{}
 	d := &Desired{}
 	count := int(o.Cluster.Spec.Mon.Count)
 	d.Mons = d.desireMons(o)
@@ -75,10 +76,10 @@ func (d *Desired) desireDaemons(o *Observed) {
 
 func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 	targets, problems := osd.Targets(o.Cluster, o.Keys.FSID, o.Nodes, o.Inventory)
-	d.Leaving = o.leaving(targets)
-	d.Targets = append(targets, o.keptTargets(append(slices.Clone(targets), d.Leaving...))...)
+	d.Leaving = o.leaving(uuids(targets))
+	d.Targets = append(targets, o.keptTargets(uuids(append(slices.Clone(targets), d.Leaving...)))...)
 	d.Problems = append(d.Problems, withoutKept(problems, d.Targets)...)
-	for _, target := range append(slices.Clone(d.Targets), d.Leaving...) {
+	for i, target := range append(slices.Clone(d.Targets), d.Leaving...) {
 		known, key := o.osd(target.UUID), o.OSDKeys[target.UUID]
 		node := o.node(target.Node)
 		if known == nil || key == "" || node == nil {
@@ -87,7 +88,7 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 		live := o.Deployments[osd.DeploymentName(o.Cluster, known.ID)]
 		formatted := known.Up || known.Weight > 0 || osd.Formatted(o.Secrets[osd.SecretName(o.Cluster, target.UUID)])
 		secret := osd.Secret(o.Cluster, target, key, known.ID, formatted)
-		leaves := slices.Contains(d.Leaving, target)
+		leaves := i >= len(d.Targets)
 		if leaves || o.marked(target.UUID) && !known.In {
 			secret.Annotations[kube.AnnotationLeaving] = "true" // until data is placed on it again
 		}
@@ -102,16 +103,11 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 
 // keptTargets are OSDs that run, on devices that the inventory does not show as
 // targets now: an agent that is slow must not take an OSD away.
-func (o *Observed) keptTargets(targets []osd.Target) (kept []osd.Target) {
+func (o *Observed) keptTargets(targets map[string]bool) (kept []osd.Target) {
 	for _, deployment := range o.Deployments {
-		if deployment.Labels[kube.LabelComponent] != osd.Component {
-			continue
+		if target := osd.TargetOf(deployment); deployment.Labels[kube.LabelComponent] == osd.Component && !targets[target.UUID] {
+			kept = append(kept, target)
 		}
-		target := osd.TargetOf(deployment)
-		if slices.ContainsFunc(targets, func(t osd.Target) bool { return t.UUID == target.UUID }) {
-			continue
-		}
-		kept = append(kept, target)
 	}
 	slices.SortFunc(kept, func(a, b osd.Target) int { return strings.Compare(a.Name(), b.Name()) })
 	return kept
@@ -119,10 +115,16 @@ func (o *Observed) keptTargets(targets []osd.Target) (kept []osd.Target) {
 
 // withoutKept drops problems with devices on which an OSD runs all the same.
 func withoutKept(problems []osd.Problem, targets []osd.Target) []osd.Problem {
+	if len(problems) == 0 {
+		return problems
+	}
+	runs := make(map[string]bool, len(targets))
+	for _, t := range targets {
+		runs[fmt.Sprintf("device %q on node %s", t.Device, t.Node)] = true
+	}
 	return slices.DeleteFunc(problems, func(p osd.Problem) bool {
-		return slices.ContainsFunc(targets, func(t osd.Target) bool {
-			return strings.HasPrefix(p.Message, fmt.Sprintf("device %q on node %s is refused", t.Device, t.Node))
-		})
+		device, _, refused := strings.Cut(p.Message, " is refused")
+		return refused && runs[device]
 	})
 }
 

@@ -16,7 +16,6 @@ import (
 	"github.com/cairn-storage/cairn/operator/connection"
 	"github.com/cairn-storage/cairn/operator/kube"
 	"github.com/cairn-storage/cairn/operator/mon"
-	"github.com/cairn-storage/cairn/operator/osd"
 )
 
 // Observed is all that a decision about a cluster rests on.
@@ -45,6 +44,8 @@ type Observed struct {
 	// Ceph is nil while the cluster cannot be asked; CephError says why.
 	Ceph      *CephState
 	CephError error
+
+	lookup lookup
 }
 
 // CephState is what Ceph says of itself.
@@ -217,38 +218,6 @@ func (o *Observed) nodeAddress(name string) string {
 		}
 	}
 	return ""
-}
-
-func (o *Observed) node(name string) *corev1.Node {
-	for i := range o.Nodes {
-		if o.Nodes[i].Name == name {
-			return &o.Nodes[i]
-		}
-	}
-	return nil
-}
-
-// osd returns what Ceph says of the OSD with a UUID; nil when it says nothing.
-func (o *Observed) osd(uuid string) *ceph.OSD {
-	if o.Ceph == nil {
-		return nil
-	}
-	for i := range o.Ceph.OSDs {
-		if o.Ceph.OSDs[i].UUID == uuid {
-			return &o.Ceph.OSDs[i]
-		}
-	}
-	return nil
-}
-
-// osdDeployment returns the Deployment of the OSD with a UUID, or nil.
-func (o *Observed) osdDeployment(uuid string) *appsv1.Deployment {
-	for _, deployment := range o.Deployments {
-		if deployment.Labels[kube.LabelComponent] == osd.Component && deployment.Annotations[kube.AnnotationUUID] == uuid {
-			return deployment
-		}
-	}
-	return nil
 }
 
 // stateOf is what Ceph says of itself; nil while it cannot be asked.

@@ -53,6 +53,7 @@ func step(name, what, why, gate string) Step {
 
 // Plan is the ordered list of what leads from what was observed to what is desired.
 func Plan(o *Observed, d *Desired) ([]Step, error) {
+	o.lookup = lookup{}
 	p := &planner{o: o, d: d}
 	for _, part := range []func() error{p.keys, p.foundation, p.retire, p.mons, p.quorum, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.removals} {
 		if err := part(); err != nil {
@@ -66,6 +67,12 @@ type planner struct {
 	o     *Observed
 	d     *Desired
 	steps []Step
+}
+
+// restarting is an OSD whose pod is being replaced, and its node.
+type restarting struct {
+	id   int
+	node string
 }
 
 func (p *planner) add(s Step) { p.steps = append(p.steps, s) }
@@ -262,7 +269,7 @@ func (p *planner) newOSDs() error {
 
 // osds start at once; changed ones restart node by node while all PGs are clean.
 func (p *planner) osds() error {
-	node := ""
+	node, rolling := "", p.rollingOSDs()
 	return p.daemons("osd", p.d.OSDDeployments, func(d *appsv1.Deployment, exists bool) string {
 		if known := p.o.osd(d.Annotations[kube.AnnotationUUID]); !exists || known != nil && !known.Up {
 			return "" // nothing is lost by starting what does not run
@@ -270,10 +277,11 @@ func (p *planner) osds() error {
 		if gap := unclean(p.o.Ceph); gap != "" {
 			return gap
 		}
-		if other := p.rollingElsewhere(d.Annotations[kube.AnnotationNode]); other != "" {
-			return other + " has restarted"
+		here := d.Annotations[kube.AnnotationNode]
+		if at := slices.IndexFunc(rolling, func(r restarting) bool { return r.node != here }); at >= 0 {
+			return fmt.Sprintf("osd.%d has restarted", rolling[at].id)
 		}
-		if here := d.Annotations[kube.AnnotationNode]; node == "" || node == here {
+		if node == "" || node == here {
 			node = here
 			return ""
 		}
@@ -281,15 +289,15 @@ func (p *planner) osds() error {
 	})
 }
 
-// rollingElsewhere names an OSD of another node whose pod is being replaced.
-func (p *planner) rollingElsewhere(node string) string {
+// rollingOSDs are the OSDs whose pods are being replaced.
+func (p *planner) rollingOSDs() (found []restarting) {
 	for _, d := range p.d.OSDDeployments {
 		known := p.o.osd(d.Annotations[kube.AnnotationUUID])
-		if d.Annotations[kube.AnnotationNode] != node && known != nil && known.In && rolling(p.o.Deployments[d.Name]) {
-			return fmt.Sprintf("osd.%d", known.ID)
+		if known != nil && known.In && rolling(p.o.Deployments[d.Name]) {
+			found = append(found, restarting{known.ID, d.Annotations[kube.AnnotationNode]})
 		}
 	}
-	return ""
+	return found
 }
 
 // unclean says what keeps an OSD from being restarted without risk.

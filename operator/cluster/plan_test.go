@@ -48,14 +48,19 @@ func empty(t *testing.T) *scene {
 // founding has keys and the mons' Services with addresses, and no daemon yet.
 func founding(t *testing.T) *scene {
 	s := empty(t)
+	s.found()
+	return s
+}
+
+// found gives the cluster its keys, and its mons their Services.
+func (s *scene) found() {
 	keys, err := newKeys(moment)
-	require.NoError(t, err)
+	require.NoError(s.t, err)
 	s.Keys = keys
 	s.Mons = mon.Assign(nil, s.Nodes, int(s.Cluster.Spec.Mon.Count), false, "")
 	for i := range s.Mons {
 		s.Mons[i].Address = fmt.Sprintf("10.0.0.%d", i+1)
 	}
-	return s
 }
 
 // running is a converged cluster: all that is desired exists, rolled out, and

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -28,8 +29,11 @@ import (
 	"github.com/cairn-storage/cairn/operator/kube"
 )
 
-// How long until the next look, when no event comes first.
+// How long until the next look, when no event comes first. What Ceph does brings
+// no event: while something is awaited the operator looks often, and the rarer
+// the longer nothing has changed.
 const (
+	lookAtOnce    = time.Second / 5
 	lookAgainSoon = time.Second
 	lookAgain     = 15 * time.Second
 )
@@ -49,6 +53,8 @@ type Reconciler struct {
 	Events events.EventRecorder
 	// Now is the time; nil is the real one.
 	Now func() time.Time
+
+	changed sync.Map // types.UID of a cluster → time.Time of its status' last change
 }
 
 func (r *Reconciler) now() time.Time {
@@ -72,11 +78,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, cluster *v1alpha1.StorageClu
 			return ctrl.Result{}, fmt.Errorf("protect the StorageCluster: %w", err)
 		}
 	}
-	observed, err := r.observe(ctx, cluster)
+	observed, want, err := r.Look(ctx, cluster)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	want := desired(observed, r.Image)
 	steps, err := Plan(observed, want)
 	if err != nil {
 		return ctrl.Result{}, err
@@ -86,7 +91,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, cluster *v1alpha1.StorageClu
 	if err := errors.Join(applyErr, r.writeStatus(ctx, cluster, status(observed, want, steps))); err != nil {
 		return ctrl.Result{}, err
 	}
-	return ctrl.Result{RequeueAfter: next(worked, cluster, steps)}, nil
+	return ctrl.Result{RequeueAfter: r.next(worked, cluster, len(steps))}, nil
+}
+
+// Look observes a cluster and says what should exist. It changes nothing.
+func (r *Reconciler) Look(ctx context.Context, cluster *v1alpha1.StorageCluster) (*Observed, *Desired, error) {
+	observed, err := r.observe(ctx, cluster)
+	if err != nil {
+		return nil, nil, err
+	}
+	return observed, desired(observed, r.Image), nil
 }
 
 // refuse says why nothing is done.
@@ -98,14 +112,18 @@ func (r *Reconciler) refuse(ctx context.Context, cluster *v1alpha1.StorageCluste
 	return r.writeStatus(ctx, cluster, status)
 }
 
-func next(worked bool, cluster *v1alpha1.StorageCluster, steps []Step) time.Duration {
+func (r *Reconciler) next(worked bool, cluster *v1alpha1.StorageCluster, steps int) time.Duration {
+	ready := meta.IsStatusConditionTrue(cluster.Status.Conditions, v1alpha1.ConditionReady)
 	switch {
 	case worked:
-		return lookAgainSoon / 5
-	case len(steps) > 0 && cluster.Status.Blocker == nil, cluster.Status.FSID == "":
-		return lookAgainSoon
+		return lookAtOnce
+	case cluster.Status.FSID != "" && (cluster.Status.Blocker != nil || ready && steps == 0):
+		return lookAgain
 	}
-	return lookAgain
+	if at, ok := r.changed.Load(cluster.UID); ok {
+		return min(max(r.now().Sub(at.(time.Time))/10, lookAtOnce), lookAgainSoon)
+	}
+	return lookAgainSoon
 }
 
 // tell reports finished steps as events, and a new blocker.
@@ -126,6 +144,7 @@ func (r *Reconciler) writeStatus(ctx context.Context, cluster *v1alpha1.StorageC
 	if err := r.Client.Status().Patch(ctx, cluster, client.MergeFrom(before)); err != nil {
 		return fmt.Errorf("write the status: %w", err)
 	}
+	r.changed.Store(cluster.UID, r.now())
 	return nil
 }
 

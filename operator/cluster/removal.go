@@ -26,11 +26,10 @@ import (
 
 // leaving are the OSDs that the spec has let go of, by their Secrets: those are
 // the last that is left of them.
-func (o *Observed) leaving(targets []osd.Target) (leaving []osd.Target) {
+func (o *Observed) leaving(targets map[string]bool) (leaving []osd.Target) {
 	for _, secret := range o.Secrets {
 		t := osd.TargetOf(secret)
-		wanted := func(other osd.Target) bool { return other.UUID == t.UUID }
-		if t.UUID != "" && !slices.ContainsFunc(targets, wanted) && osd.Left(o.Cluster.Spec.Storage, t, o.Inventory[t.Node], o.marked(t.UUID)) {
+		if t.UUID != "" && !targets[t.UUID] && osd.Left(o.Cluster.Spec.Storage, t, o.Inventory[t.Node], o.marked(t.UUID)) {
 			leaving = append(leaving, t)
 		}
 	}

@@ -20,6 +20,7 @@ const maxPlan = 20
 
 // status derives the whole status from what was observed and what is left to do.
 func status(o *Observed, d *Desired, steps []Step) v1alpha1.StorageClusterStatus {
+	o.lookup = lookup{}
 	s := *o.Cluster.Status.DeepCopy()
 	s.ObservedGeneration = o.Cluster.Generation
 	s.Plan = planOf(steps)

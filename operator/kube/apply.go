@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/lru"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 )
@@ -29,6 +30,10 @@ func Differs(live, want client.Object) (bool, error) {
 	if live.GetAnnotations()[AnnotationApplied] != hash {
 		return true, nil
 	}
+	seen := comparison{live.GetResourceVersion(), hash}
+	if before, ok := covered.Get(live.GetUID()); ok && before == seen && seen.version != "" {
+		return false, nil
+	}
 	wanted, err := plain(want)
 	if err != nil {
 		return false, err
@@ -37,8 +42,19 @@ func Differs(live, want client.Object) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return !covers(found, wanted), nil
+	if !covers(found, wanted) {
+		return true, nil
+	}
+	covered.Add(live.GetUID(), seen)
+	return false, nil
 }
+
+// comparison is of an object as it was with what was wanted of it.
+type comparison struct{ version, hash string }
+
+// covered remembers, by UID, the objects that were as wanted: most of them are
+// the same at the next look, and comparing them anew is most of a look's work.
+var covered = lru.New(1 << 14)
 
 // covers reports whether found has all that wanted sets.
 func covers(found, wanted any) bool {
@@ -97,13 +113,9 @@ func field(item any, name string) any {
 	return fields[name]
 }
 
-// Hash of an object as it would be applied.
+// Hash of an object that is to be applied.
 func Hash(want client.Object) (string, error) {
-	content, err := plain(want)
-	if err != nil {
-		return "", err
-	}
-	text, err := json.Marshal(content)
+	text, err := json.Marshal(want)
 	if err != nil {
 		return "", fmt.Errorf("encode %s: %w", want.GetName(), err)
 	}
@@ -114,7 +126,9 @@ func Hash(want client.Object) (string, error) {
 // plain is an object without its status and what the server alone sets.
 func plain(object client.Object) (map[string]any, error) {
 	// A copy: the content of an unstructured object would be its own otherwise.
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object.DeepCopyObject())
+	object, _ = object.DeepCopyObject().(client.Object)
+	object.SetManagedFields(nil) // much to convert, and never wanted
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
 	if err != nil {
 		return nil, fmt.Errorf("convert %s: %w", object.GetName(), err)
 	}

@@ -1,7 +1,7 @@
 package osd
 
 import (
-	"fmt"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -12,33 +12,34 @@ import (
 // that OSDs of a device class are in; an empty class is any. Those above the host
 // are told by the labels of the nodes.
 func Domains(osds []ceph.OSD, kind, class string, nodes []corev1.Node) int {
-	domains := map[string]bool{}
+	domains, above := map[string]bool{}, aboveHosts(kind, nodes)
 	for i := range osds {
-		if class == "" || class == osds[i].Class {
-			domains[domain(&osds[i], kind, nodes)] = true
+		known := &osds[i]
+		switch {
+		case class != "" && class != known.Class:
+		case kind == "osd":
+			domains[strconv.Itoa(known.ID)] = true
+		case above != nil:
+			domains[above[known.Host]] = true
+		default:
+			domains[known.Host] = true
 		}
 	}
 	return len(domains)
 }
 
-func domain(known *ceph.OSD, kind string, nodes []corev1.Node) string {
-	if kind == "osd" {
-		return fmt.Sprint(known.ID)
-	}
+// aboveHosts says of each host bucket in which domain of a kind it is, by the label
+// of its node; nil when the kind is none above the host.
+func aboveHosts(kind string, nodes []corev1.Node) map[string]string {
 	for _, level := range ceph.Levels {
-		if level.Bucket == kind {
-			return labelOf(nodes, known.Host, level.Label)
+		if level.Bucket != kind {
+			continue
 		}
-	}
-	return known.Host
-}
-
-// labelOf returns a label of the node that a host bucket is; empty without one.
-func labelOf(nodes []corev1.Node, host, label string) string {
-	for i := range nodes {
-		if ceph.Bucket(nodes[i].Name) == host {
-			return nodes[i].Labels[label]
+		above := make(map[string]string, len(nodes))
+		for i := range nodes {
+			above[ceph.Bucket(nodes[i].Name)] = nodes[i].Labels[level.Label]
 		}
+		return above
 	}
-	return ""
+	return nil
 }

@@ -59,7 +59,8 @@ func labUp(ctx context.Context, b *bench) ([]result.Entry, error) {
 
 const installRounds = 5
 
-// install compares a StorageCluster's way to Ready with the same daemons started by hand.
+// install compares a StorageCluster's way to Ready, and three more OSDs' way into
+// it, with the same daemons started by hand.
 func install(ctx context.Context, b *bench) ([]result.Entry, error) {
 	if err := steps(ctx, story.StartLab, story.Install); err != nil {
 		return nil, err
@@ -72,24 +73,37 @@ func install(ctx context.Context, b *bench) ([]result.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	var ours, theirs, ratios []float64
+	var founded, grown rounds
 	for round := range installRounds {
 		applied, err := b.applyCluster(ctx, manifest)
 		if err != nil {
 			return nil, errors.Join(err, b.removeCluster(context.WithoutCancel(ctx)))
 		}
-		if err := b.removeCluster(ctx); err != nil {
+		added, err := b.addThree(ctx)
+		if err := errors.Join(err, b.removeCluster(ctx)); err != nil {
 			return nil, err
 		}
-		byHand, err := b.byHand(ctx)
+		byHand, addedByHand, err := b.byHand(ctx)
 		if err != nil {
 			return nil, err
 		}
-		b.say("install, round %d: %.1f s, by hand %.1f s", round+1, applied, byHand)
-		ours, theirs, ratios = append(ours, applied), append(theirs, byHand), append(ratios, applied/byHand)
+		b.say("install, round %d: %.1f s, by hand %.1f s; three more OSDs %.1f s, by hand %.1f s", round+1, applied, byHand, added, addedByHand)
+		founded.add(applied, byHand)
+		grown.add(added, addedByHand)
 	}
-	return []result.Entry{result.New("install", "install_ratio", "ratio", result.Median(ratios),
-		"%.3g s over %.3g s; %d rounds, ratios %s", result.Median(ours), result.Median(theirs), installRounds, result.Spread(ratios))}, nil
+	return []result.Entry{founded.entry("install_ratio"), grown.entry("add_three_osds_ratio")}, nil
+}
+
+// rounds are seconds that Cairn and the floor took, in turns.
+type rounds struct{ ours, floor, ratios []float64 }
+
+func (r *rounds) add(ours, floor float64) {
+	r.ours, r.floor, r.ratios = append(r.ours, ours), append(r.floor, floor), append(r.ratios, ours/floor)
+}
+
+func (r *rounds) entry(name string) result.Entry {
+	return result.New("install", name, "ratio", result.Median(r.ratios), "%.3g s over %.3g s; %d rounds, ratios %s",
+		result.Median(r.ours), result.Median(r.floor), len(r.ratios), result.Spread(r.ratios))
 }
 
 func steps(ctx context.Context, all ...func(context.Context) (string, error)) error {
@@ -112,6 +126,24 @@ func (b *bench) applyCluster(ctx context.Context, manifest string) (float64, err
 		return 0, err
 	}
 	_, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "wait", "storagecluster/"+story.Cluster, "--for=condition=Ready", "--timeout=5m")
+	return time.Since(began).Seconds(), err
+}
+
+// addThree names the second disk of every node in the resource, and waits until
+// the status says that six OSDs are up and in.
+func (b *bench) addThree(ctx context.Context) (float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	var edits []string
+	for i := range 3 {
+		edits = append(edits, fmt.Sprintf(`{"op":"add","path":"/spec/storage/nodes/%d/devices/-","value":{"name":"lab-node%d-disk2"}}`, i, i+1))
+	}
+	began := time.Now()
+	cluster := "storagecluster/" + story.Cluster
+	if _, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "patch", cluster, "--type=json", "-p", "["+strings.Join(edits, ",")+"]"); err != nil {
+		return 0, err
+	}
+	_, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "wait", cluster, "--for=jsonpath={.status.osds.summary}=6/6", "--timeout=5m")
 	return time.Since(began).Seconds(), err
 }
 
@@ -171,29 +203,30 @@ func untilBlank(ctx context.Context) error {
 	})
 }
 
-// byHand starts the same daemons without Kubernetes, on disks like the lab's.
-func (b *bench) byHand(ctx context.Context) (seconds float64, err error) {
+// byHand starts the same daemons without Kubernetes, on disks like the lab's, and
+// then three more OSDs.
+func (b *bench) byHand(ctx context.Context) (seconds, added float64, err error) {
 	dir, err := os.MkdirTemp("", "cairn-bench-disks-*")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	args := []string{"floor"}
-	for i := range 3 {
+	for i := range 6 {
 		device, err := makeLoop(ctx, filepath.Join(dir, fmt.Sprintf("disk%d.img", i)))
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		defer func() { _ = exec.Command("losetup", "--detach", device).Run() }()
 		args = append(args, device)
 	}
 	err = b.inRoot(ctx, func(line []byte) error {
-		var answer struct{ Seconds float64 }
+		var answer struct{ Seconds, Added float64 }
 		err := json.Unmarshal(line, &answer)
-		seconds = answer.Seconds
+		seconds, added = answer.Seconds, answer.Added
 		return err
 	}, args...)
-	return seconds, err
+	return seconds, added, err
 }
 
 func makeLoop(ctx context.Context, path string) (string, error) {

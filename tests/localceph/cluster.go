@@ -28,6 +28,8 @@ type Options struct {
 	OSDBytes         int64
 	// Devices are block devices for the OSDs, in place of files.
 	Devices []string
+	// Spare is how many OSDs may be added to those that it starts with.
+	Spare int
 	// Address that the daemons listen on, in place of 127.0.0.1: for clients in
 	// other network namespaces, and the kernel's.
 	Address netip.Addr
@@ -150,7 +152,7 @@ func (c *Cluster) prepare() error {
 			return err
 		}
 	}
-	for i := range c.options.OSDs {
+	for i := range c.options.OSDs + c.options.Spare {
 		entities[fmt.Sprintf("osd.%d", i)] = `mon = "allow profile osd" osd = "allow *" mgr = "allow profile osd"`
 	}
 	var keyring strings.Builder
@@ -235,6 +237,17 @@ func (c *Cluster) startOSD(ctx context.Context, i int) error {
 		return nil
 	}
 	return c.waitFor(ctx, fmt.Sprintf(`{"osd":%d,"uuid":"%s","up":1`, i, osdUUID), "osd", "dump")
+}
+
+// Add starts more OSDs on devices, at most Options.Spare in all.
+func (c *Cluster) Add(ctx context.Context, devices ...string) error {
+	osds, _ := errgroup.WithContext(ctx)
+	first := c.options.OSDs
+	c.options.Devices, c.options.OSDs = append(c.options.Devices, devices...), first+len(devices)
+	for i := range devices {
+		osds.Go(func() error { return c.startOSD(ctx, first+i) })
+	}
+	return osds.Wait()
 }
 
 // waitFor asks until the answer to a command contains text.

@@ -72,8 +72,12 @@ func (c *Cluster) NewOSD(ctx context.Context, uuid string, key ceph.Key, class s
 		}
 		return osd.ID, nil
 	}
+	taken := make(map[int]bool, len(c.osds))
+	for _, osd := range c.osds {
+		taken[osd.ID] = true
+	}
 	id := 0
-	for slices.ContainsFunc(c.osds, func(osd ceph.OSD) bool { return osd.ID == id }) {
+	for taken[id] {
 		id++
 	}
 	c.osds = append(c.osds, ceph.OSD{ID: id, UUID: uuid, Class: class, New: true})

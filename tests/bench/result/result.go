@@ -135,6 +135,12 @@ take turns; the value is the median of the rounds' ratios.
 * **install_ratio**: ` + "`kubectl apply`" + ` of a StorageCluster of three mons, two mgrs and three OSDs until it is Ready, over the same
   daemons with the same options on the same kind of disks started by hand (tests/localceph). The operator runs already and the images are in
   place. Between two installs everything is deleted and the disks are made blank.
+* **add_three_osds_ratio**: from the edit of the same resource that names a second disk on each of the three nodes until its status says that all six
+  OSDs are up and in, over three more OSDs started by hand on the floor's cluster.
+* **sim_\***: the operator beside a real API server with 100 nodes, 1,000 disks, and the pods, Secrets and Deployments of 1,000 OSDs; the nodes and pods are
+  written by hand and Ceph is the model that the tests use. sim_reconcile_ms_1000 is one whole reconcile of the cluster when nothing is left to do, and
+  sim_reconcile_growth_100_to_1000 how many times one at 100 OSDs that is. sim_writes_steady counts what the operator wrote, to the API server and to Ceph, in 20 of them.
+  sim_plan_upgrade_ms_1000 is the plan when a new image changes the pod of every daemon. sim_operator_mib_1000 is VmRSS of the whole operator, without librados.
 * **claims_\*_per_s_1000**: 1,000 claims of 1 GiB made by kubectl, until all are bound, and deleted, until no PersistentVolume is left. The lab's
   kube-controller-manager may make 200 requests a second: with Kubernetes' default of 20 its binder, which makes five for each claim, binds four a second whatever the driver does.
 * **controller_mib_10k**: VmRSS of ` + "`cairn-csi controller`" + `, 45 s after its start, beside a real API server that has 10,000 bound claims with their

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -21,11 +22,12 @@ import (
 
 // operator is what happens to the operator's writes.
 type operator struct {
-	works  bool
-	writes []string
-	killAt int
-	loseAt int
-	seen   string
+	sync.Mutex // of what follows: it writes several things at once
+	works      bool
+	writes     []string
+	killAt     int
+	loseAt     int
+	seen       string
 }
 
 // cephWrites are the calls that change Ceph.
@@ -46,7 +48,11 @@ func (w *World) KillAt(n int) { w.operator.killAt = n }
 func (w *World) LoseAnswerAt(n int) { w.operator.loseAt = n }
 
 // Writes that the operator has made, to Kubernetes and to Ceph.
-func (w *World) Writes() []string { return slices.Clone(w.operator.writes) }
+func (w *World) Writes() []string {
+	w.operator.Lock()
+	defer w.operator.Unlock()
+	return slices.Clone(w.operator.writes)
+}
 
 // Restart gives the operator a new process's connections.
 func (w *World) Restart() { w.Connections = connection.NewManager(w) }
@@ -82,18 +88,24 @@ func (w *World) beforeCeph(op string) error {
 	return nil
 }
 
-func (w *World) before(write string) {
+// before a write it is counted, and its number returned.
+func (w *World) before(write string) int {
+	w.operator.Lock()
+	defer w.operator.Unlock()
 	if len(w.operator.writes)+1 == w.operator.killAt {
 		w.operator.killAt = 0
 		panic(killed{write})
 	}
 	w.operator.writes = append(w.operator.writes, write)
+	return len(w.operator.writes)
 }
 
 func (w *World) made(write string, do func() error) error {
-	w.before(write)
+	number := w.before(write)
 	err := do()
-	if err == nil && len(w.operator.writes) == w.operator.loseAt {
+	w.operator.Lock()
+	defer w.operator.Unlock()
+	if err == nil && number == w.operator.loseAt {
 		w.operator.loseAt = 0
 		return errLost
 	}
