@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"sync"
+
+	"github.com/cairn-storage/cairn/operator/kube"
+	"github.com/cairn-storage/cairn/operator/osd"
 )
 
 // together bounds how many steps of one kind are done at once: each waits for
@@ -12,12 +15,13 @@ import (
 const together = 16
 
 // kind of a step that may be done beside others of its kind; empty when it is
-// done alone. What a later kind needs is there when its turn comes.
+// done alone. Those of OSDs may, which do not know of each other: mons are made in
+// order, so that those that there are when the operator is killed are the first.
 func (s *Step) kind() string {
 	switch {
 	case s.NewOSD != nil:
 		return "new OSD"
-	case len(s.Apply) == 1 && len(s.Delete) == 0:
+	case len(s.Apply) == 1 && len(s.Delete) == 0 && s.Apply[0].GetLabels()[kube.LabelComponent] == osd.Component:
 		return fmt.Sprintf("%T", s.Apply[0])
 	}
 	return ""

@@ -12,19 +12,25 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/operator/kube"
 	"github.com/cairn-storage/cairn/operator/osd"
 )
 
 func TestStepsOfOneKindAreDoneTogetherAndInOrder(t *testing.T) {
-	write := func(object client.Object) Step { return Step{Apply: []client.Object{object}} }
+	write := func(object client.Object) Step {
+		object.SetLabels(map[string]string{kube.LabelComponent: osd.Component})
+		return Step{Apply: []client.Object{object}}
+	}
+	ofMon := Step{Apply: []client.Object{&corev1.Service{}}}
 	steps := []Step{
+		ofMon, ofMon,
 		write(&corev1.Secret{}), write(&corev1.Secret{}),
 		write(&appsv1.Deployment{}), {Wait: true}, write(&appsv1.Deployment{}),
 		{NewOSD: &osd.Target{}}, {NewOSD: &osd.Target{}, PlanStep: v1alpha1.PlanStep{Gate: "closed"}}, {NewOSD: &osd.Target{}},
 		{SetOut: &SetOut{}}, {SetOut: &SetOut{}}, {Delete: []client.Object{&corev1.Pod{}}},
 		write(&corev1.Secret{}),
 	}
-	require.Equal(t, [][]int{{0, 1}, {2, 4}, {5, 7}, {8}, {9}, {10}, {11}}, batches(steps))
+	require.Equal(t, [][]int{{0}, {1}, {2, 3}, {4, 6}, {7, 9}, {10}, {11}, {12}, {13}}, batches(steps))
 }
 
 func TestTheNextLookComesTheLaterTheLongerNothingHasChanged(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
@@ -31,9 +32,11 @@ import (
 // pods run.
 type world struct {
 	client      client.Client
-	ceph        *model.Cluster
 	connections *connection.Manager
 	nodes       int
+
+	mu   sync.Mutex // the operator connects in the background
+	ceph *model.Cluster
 }
 
 const (
@@ -64,11 +67,20 @@ func newWorld(ctx context.Context, config *rest.Config) (*world, error) {
 
 // Connect is the operator's way to Ceph.
 func (w *world) Connect(ctx context.Context, cred ceph.Credentials, options ceph.ConnectOptions) (ceph.Conn, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.ceph == nil {
 		w.ceph = model.New(cred.FSID, "a", "b", "c")
 		w.ceph.SetMgr("a", 1)
 	}
 	return w.ceph.Connect(ctx, cred, options)
+}
+
+// founded is the Ceph, or nil before the operator has connected to it.
+func (w *world) founded() *model.Cluster {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ceph
 }
 
 // grow adds nodes until there are so many, names their disks in the
@@ -122,7 +134,7 @@ func (w *world) converge(ctx context.Context, osds int) error {
 		if err := w.runPods(ctx); err != nil {
 			return fmt.Errorf("run the pods: %w", err)
 		}
-		if w.ceph != nil { // the connection is opened in the background
+		if w.founded() != nil { // the connection is opened in the background
 			if err := w.connected(ctx, c); err != nil {
 				return err
 			}
@@ -193,13 +205,14 @@ func (w *world) runPods(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
+	running := w.founded()
 	for i := range deployments.Items {
-		if d := &deployments.Items[i]; d.Labels[kube.LabelComponent] == osd.Component && w.ceph != nil {
+		if d := &deployments.Items[i]; d.Labels[kube.LabelComponent] == osd.Component && running != nil {
 			id, err := strconv.Atoi(d.Labels[kube.LabelInstance])
 			if err != nil {
 				return err
 			}
-			w.ceph.Boot(id, osd.TargetOf(d).Node, 4<<40)
+			running.Boot(id, osd.TargetOf(d).Node, 4<<40)
 		}
 	}
 	return nil
