@@ -194,6 +194,13 @@ type StorageDevice struct {
 	// DeviceClass in place of the node's.
 	// +optional
 	DeviceClass DeviceClass `json:"deviceClass,omitempty"`
+	// Replaces names the device of this node whose OSD this one takes the place of: the ID stays, and data
+	// flows back to this device only. The other is no longer in the list; it may be dead or gone. The
+	// same name says that the disk in this place was exchanged. It may stay when all is done.
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:XValidation:rule="self.matches('^(/dev/disk/by-[a-z]+/)?[A-Za-z0-9+_.:@=-]+$')",message="spec.storage.nodes.devices.replaces: must be the name that the device had in spec.storage, such as wwn-0x5000c500a1b2c3d4"
+	Replaces string `json:"replaces,omitempty"`
 }
 
 // DeviceFilter selects devices. All that is set must match.

@@ -37,11 +37,15 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 	case s.MakeKeys:
 		return r.makeKeys(ctx, o)
 	case s.NewOSD != nil:
-		return r.newOSD(ctx, o, *s.NewOSD)
+		return r.newOSD(ctx, o, *s.NewOSD, s.Renew)
 	case s.SetOut != nil:
 		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.SetOSDOut(ctx, s.SetOut.ID, s.SetOut.Out) })
 	case s.RemoveMon != "":
 		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.RemoveMon(ctx, s.RemoveMon) })
+	case s.EndOSD != nil:
+		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error {
+			return conn.DestroyOSD(ctx, s.EndOSD.ID, s.EndOSD.UUID, s.EndOSD.Lost)
+		})
 	case s.Purge != nil:
 		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.PurgeOSD(ctx, *s.Purge) })
 	}
@@ -71,12 +75,15 @@ func (r *Reconciler) makeKeys(ctx context.Context, o *Observed) error {
 
 // newOSD writes down an OSD's key before Ceph learns it, so that a crash
 // between the two ends in the same OSD.
-func (r *Reconciler) newOSD(ctx context.Context, o *Observed, target osd.Target) error {
+func (r *Reconciler) newOSD(ctx context.Context, o *Observed, target osd.Target, renew *int) error {
 	key, err := r.osdKey(ctx, o, target)
 	if err != nil {
 		return err
 	}
 	return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error {
+		if renew != nil {
+			return conn.RenewOSD(ctx, *renew, target.UUID, key)
+		}
 		_, err := conn.NewOSD(ctx, target.UUID, key, target.Class)
 		return err
 	})

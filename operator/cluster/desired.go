@@ -76,7 +76,7 @@ func (d *Desired) desireDaemons(o *Observed) {
 
 func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 	targets, problems := osd.Targets(o.Cluster, o.Keys.FSID, o.Nodes, o.Inventory)
-	d.Leaving = o.leaving(uuids(targets))
+	d.Leaving = o.leaving(targets)
 	d.Targets = append(targets, o.keptTargets(uuids(append(slices.Clone(targets), d.Leaving...)))...)
 	d.Problems = append(d.Problems, withoutKept(problems, d.Targets)...)
 	for i, target := range append(slices.Clone(d.Targets), d.Leaving...) {
@@ -86,7 +86,7 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 			continue
 		}
 		live := o.Deployments[osd.DeploymentName(o.Cluster, known.ID)]
-		formatted := known.Up || known.Weight > 0 || osd.Formatted(o.Secrets[osd.SecretName(o.Cluster, target.UUID)])
+		formatted := known.Up || known.Weight > 0 && !known.New || osd.Formatted(o.Secrets[osd.SecretName(o.Cluster, target.UUID)])
 		secret := osd.Secret(o.Cluster, target, key, known.ID, formatted)
 		leaves := i >= len(d.Targets)
 		if leaves || o.marked(target.UUID) && !known.In {
@@ -94,7 +94,7 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 		}
 		d.OSDSecrets = append(d.OSDSecrets, secret)
 		// One that leaves is left as it is while it runs, and comes back while it is needed.
-		if leaves && (live != nil || !known.In && o.Ceph.Needed[known.ID] == "") {
+		if leaves && (live != nil || !o.comesBack(known)) {
 			continue
 		}
 		d.OSDDeployments = append(d.OSDDeployments, osd.Deployment(o.Cluster, o.Keys.FSID, helperOf(live, helperImage), target, known.ID, node))

@@ -8,7 +8,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
-	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/operator/kube"
 	"github.com/cairn-storage/cairn/operator/osd"
 )
@@ -24,8 +23,8 @@ func diskFailed(o *Observed, d *Desired, _ []Step) *v1alpha1.Blocker {
 			problems = slices.DeleteFunc(problems, func(p osd.Problem) bool {
 				return strings.HasPrefix(p.Message, fmt.Sprintf("device %q on node %s ", target.Device, target.Node))
 			})
-			messages = append(messages, fmt.Sprintf("%s is down: %s. Bring the device back, and it goes on as before; or name another device in its place in spec.storage.nodes[%s].devices: what it held is made anew from the other replicas",
-				called(known.ID, target), why, target.Node))
+			messages = append(messages, fmt.Sprintf("%s is down: %s. Bring the device back, and it goes on as before; or put a new one in its place: in spec.storage.nodes[%s].devices {name: NEW-DEVICE, replaces: %s} instead of %[4]s",
+				called(known.ID, target), why, target.Node, target.Device))
 		}
 	}
 	if len(messages) == 0 {
@@ -79,20 +78,4 @@ func (o *Observed) leavesLost(d *Desired, pod *corev1.Pod) bool {
 		known := o.osd(t.UUID)
 		return known != nil && pod.Labels[kube.LabelComponent] == osd.Component && pod.Labels[kube.LabelInstance] == fmt.Sprint(known.ID) && o.deviceLost(known, t)
 	})
-}
-
-// deviceLost reports whether an OSD is down, and no node shows a device with its label: its
-// device is gone, cannot be read, or holds something else.
-func (o *Observed) deviceLost(known *ceph.OSD, t osd.Target) bool {
-	return !known.Up && o.Inventory[t.Node] != nil && o.nodeWith(known.UUID) == ""
-}
-
-// nodeWith is the node that shows a device with an OSD's label; empty when none does.
-func (o *Observed) nodeWith(uuid string) string {
-	for node, seen := range o.Inventory {
-		if slices.ContainsFunc(seen.Status.Devices, func(d v1alpha1.Device) bool { return d.OSD != nil && d.OSD.UUID == uuid }) {
-			return node
-		}
-	}
-	return ""
 }

@@ -54,6 +54,8 @@ type CephState struct {
 	OSDs   []ceph.OSD
 	// Needed says, of each OSD that leaves, why it cannot go yet; empty when it can.
 	Needed map[int]string
+	// Missed says, of each OSD whose lost device is replaced, what is not served without it.
+	Missed map[int]string
 }
 
 // observe reads everything and decides nothing.
@@ -160,7 +162,7 @@ func (r *Reconciler) observeCeph(ctx context.Context, o *Observed) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, connection.Timeout)
 	defer cancel()
-	if o.Ceph, err = askCeph(ctx, conn, o.marked); err != nil {
+	if o.Ceph, err = askCeph(ctx, conn, o); err != nil {
 		o.CephError = err
 		r.Connections.Failed(o.Cluster, err)
 	}
@@ -168,8 +170,8 @@ func (r *Reconciler) observeCeph(ctx context.Context, o *Observed) {
 
 // askCeph asks Ceph for all that decisions rest on, and of those that leave
 // whether they are still needed.
-func askCeph(ctx context.Context, conn ceph.Conn, leaves func(uuid string) bool) (*CephState, error) {
-	state := &CephState{Needed: map[int]string{}}
+func askCeph(ctx context.Context, conn ceph.Conn, o *Observed) (*CephState, error) {
+	state := &CephState{Needed: map[int]string{}, Missed: map[int]string{}}
 	var err error
 	if state.Status, err = conn.Status(ctx); err != nil {
 		return nil, err
@@ -178,10 +180,14 @@ func askCeph(ctx context.Context, conn ceph.Conn, leaves func(uuid string) bool)
 		return nil, err
 	}
 	for _, known := range state.OSDs {
-		if known.In || !leaves(known.UUID) {
-			continue
+		switch {
+		case !o.marked(known.UUID):
+		case o.lostAndReplaced(&known):
+			state.Missed[known.ID], err = conn.StillMissed(ctx, known.ID)
+		case !known.In:
+			state.Needed[known.ID], err = conn.StillNeeded(ctx, known.ID)
 		}
-		if state.Needed[known.ID], err = conn.StillNeeded(ctx, known.ID); err != nil {
+		if err != nil {
 			return nil, err
 		}
 	}

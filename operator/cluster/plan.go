@@ -23,6 +23,8 @@ type Step struct {
 	MakeKeys bool
 	// NewOSD gives a target its key and ID.
 	NewOSD *osd.Target
+	// Renew is the ID of a destroyed OSD that NewOSD takes; nil is a new ID.
+	Renew *int
 	// Apply writes objects.
 	Apply []client.Object
 	// SetOut takes an OSD out of the placement of data, or back in.
@@ -31,6 +33,8 @@ type Step struct {
 	RemoveMon string
 	// Purge takes the OSD with this ID out of Ceph's maps.
 	Purge *int
+	// EndOSD ends an OSD whose ID another device takes.
+	EndOSD *EndOSD
 	// Delete deletes objects, in order.
 	Delete []client.Object
 	// Reason of the blocker that the gate is; empty is NotSafeToRestart.
@@ -262,7 +266,11 @@ func (p *planner) newOSDs() error {
 		}
 		s := step(target.Name(), fmt.Sprintf("make an OSD of %s on node %s", target.Device, target.Node), "the spec names the device or a filter matches it", gate)
 		s.NewOSD = &target
-		p.add(s)
+		if gate != "" || target.Replaces == "" {
+			p.add(s)
+		} else if s, ok := p.renewal(s, target); ok {
+			p.add(s)
+		}
 	}
 	return nil
 }

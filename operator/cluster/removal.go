@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
@@ -26,10 +27,11 @@ import (
 
 // leaving are the OSDs that the spec has let go of, by their Secrets: those are
 // the last that is left of them.
-func (o *Observed) leaving(targets map[string]bool) (leaving []osd.Target) {
+func (o *Observed) leaving(targets []osd.Target) (leaving []osd.Target) {
+	wanted := uuids(targets)
 	for _, secret := range o.Secrets {
 		t := osd.TargetOf(secret)
-		if t.UUID != "" && !targets[t.UUID] && osd.Left(o.Cluster.Spec.Storage, t, o.Inventory[t.Node], o.marked(t.UUID)) {
+		if t.UUID != "" && !wanted[t.UUID] && (replaced(targets, t) != nil || osd.Left(o.Cluster.Spec.Storage, t, o.Inventory[t.Node], o.marked(t.UUID))) {
 			leaving = append(leaving, t)
 		}
 	}
@@ -62,48 +64,83 @@ func (p *planner) removals() error {
 			p.add(step(target.Name(), "remove the OSD of "+target.Device+" on node "+target.Node, whyLeaving, "the mons have a quorum"))
 			continue
 		}
-		p.add(p.removal(target))
+		if s, ok := p.removal(target); ok {
+			p.add(s)
+		}
 	}
 	return nil
 }
 
 const whyLeaving = "the spec does not name its device any more"
 
-func (p *planner) removal(target osd.Target) Step {
+// removal is the next step of an OSD that leaves; none while another has to come first.
+func (p *planner) removal(target osd.Target) (Step, bool) {
 	deployment := p.o.osdDeployment(target.UUID)
 	known := p.o.osd(target.UUID)
 	if known == nil {
-		s := step(target.Name(), "forget the key of the OSD of "+target.Device+" on node "+target.Node, "Ceph knows it no more", "")
-		if deployment != nil {
-			s.Delete = append(s.Delete, deployment)
-		}
-		s.Delete = append(s.Delete, p.o.Secrets[osd.SecretName(p.o.Cluster, target.UUID)])
-		return s
+		return p.forget(target, deployment)
 	}
 	name, it := fmt.Sprintf("osd-%d", known.ID), called(known.ID, target)
 	needed, asked := p.o.Ceph.Needed[known.ID]
+	by, why := p.o.replacement(target), whyLeaving
+	lost := p.o.lostAndReplaced(known)
+	if by != "" {
+		why = whyReplaced
+	}
+	if lost {
+		needed, asked = p.o.Ceph.Missed[known.ID]
+	}
 	switch {
-	case known.In:
-		s := step(name+"-drain", "move the data of "+it+" elsewhere", whyLeaving, p.drainGate(known))
+	case by != "" && p.replaceGap(target, known) != "":
+		s := step(name+"-replace", "replace "+it+" by "+by, why, p.replaceGap(target, known))
+		s.Reason = v1alpha1.ReasonNotSafeToRemove
+		return s, true
+	case known.In && !lost:
+		gate := p.drainGate(known, target)
+		if gate != "" && by != "" {
+			gate += ". Or leave out 'replaces': the new device then starts before this one leaves"
+		}
+		s := step(name+"-drain", "move the data of "+it+" elsewhere", why, gate)
 		s.Reason = v1alpha1.ReasonNotSafeToRemove
 		s.SetOut = &SetOut{ID: known.ID, Out: true}
-		return s
+		return s, true
 	case !asked || needed != "":
 		s := step(name+"-drained", fmt.Sprintf("wait until nothing needs %s: %s", it, needed), "its data is moved elsewhere before it is removed", "")
 		s.Wait = true
-		return s
+		return s, true
 	case deployment != nil:
 		s := step(name+"-stop", "stop "+it, "all its data is elsewhere", "")
 		s.Delete = []client.Object{deployment}
-		return s
+		return s, true
 	case known.Up:
 		s := step(name+"-stopped", "wait for "+it+" to stop", "an OSD that runs is not removed", "")
 		s.Wait = true
-		return s
+		return s, true
+	case by != "":
+		s := step(name+"-destroy", "end "+it+" in Ceph, and keep its ID and place for "+by, why, "")
+		s.EndOSD = &EndOSD{ID: known.ID, UUID: known.UUID, Lost: lost}
+		return s, true
 	}
 	s := step(name+"-purge", "remove "+it+" from Ceph's maps", "all its data is elsewhere", "")
 	s.Purge = &known.ID
-	return s
+	return s, true
+}
+
+// forget deletes the last of an OSD that Ceph does not know any more; its ID comes first,
+// where that waits for another device.
+func (p *planner) forget(target osd.Target, deployment *appsv1.Deployment) (Step, bool) {
+	secret := p.o.Secrets[osd.SecretName(p.o.Cluster, target.UUID)]
+	if id, ok := osd.ID(secret); ok && p.o.destroyed(id) {
+		s := step(fmt.Sprintf("osd-%d-purge", id), "remove "+called(id, target)+" from Ceph's maps", "the spec names no device in its place any more", "")
+		s.Purge = &id
+		return s, p.o.replacement(target) == ""
+	}
+	s := step(target.Name(), "forget the key of the OSD of "+target.Device+" on node "+target.Node, "Ceph knows it no more", "")
+	if deployment != nil {
+		s.Delete = append(s.Delete, deployment)
+	}
+	s.Delete = append(s.Delete, secret)
+	return s, true
 }
 
 // called names an OSD by its ID and where it is.
@@ -113,14 +150,17 @@ func called(id int, t osd.Target) string {
 
 // drainGate says what must hold before an OSD's data is moved: the Secret remembers
 // it, the OSDs that take its place are there, and there is room on enough of them.
-func (p *planner) drainGate(leaving *ceph.OSD) string {
+func (p *planner) drainGate(leaving *ceph.OSD, it osd.Target) string {
 	if !p.o.marked(leaving.UUID) {
 		return "the Secret of the OSD says that it leaves"
 	}
 	var stay []ceph.OSD
 	for _, target := range p.d.Targets {
 		known := p.o.osd(target.UUID)
-		if known == nil || known.Weight == 0 {
+		if known == nil && takesThePlace(target, it) {
+			continue // it starts when the other is gone
+		}
+		if known == nil || known.Weight == 0 || known.New {
 			return "the OSD of " + target.Device + " on node " + target.Node + " has started"
 		}
 		if known.Up && known.In {

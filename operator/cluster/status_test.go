@@ -56,13 +56,17 @@ var situations = map[string]struct {
 		s.Pods = append(s.Pods, failingPod("osd", "3", corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}))
 	}, v1alpha1.ReasonPodFailing, "", "", []string{"osd-3", "again and again", "exit code 7: the disk is gone"}},
 	"a disk that is gone": {running, func(s *scene) { fails(s, func([]v1alpha1.Device) []v1alpha1.Device { return nil }) }, v1alpha1.ReasonDiskFailed, "", "",
-		[]string{"osd.1 (disk2 on node n1) is down: the node does not show its device any more", "name another device in its place in spec.storage.nodes[n1].devices"}},
+		[]string{"osd.1 (disk2 on node n1) is down: the node does not show its device any more", "{name: NEW-DEVICE, replaces: disk2}"}},
 	"a disk that cannot be read": {running, func(s *scene) {
 		fails(s, func(d []v1alpha1.Device) []v1alpha1.Device {
 			d[0].Usable, d[0].Reason, d[0].Message = false, v1alpha1.DeviceCannotBeProbed, "read sdb: input/output error"
 			return d
 		})
 	}, v1alpha1.ReasonDiskFailed, "", "", []string{"osd.1 (disk2 on node n1)", "CannotBeProbed: read sdb"}},
+	"a disk that fails, and one to take its place that is not there": {running, func(s *scene) {
+		fails(s, func([]v1alpha1.Device) []v1alpha1.Device { return nil })
+		s.Cluster.Spec.Storage.Nodes[0].Devices[1] = v1alpha1.StorageDevice{Name: "disk9", Replaces: "disk2"}
+	}, v1alpha1.ReasonDiskFailed, "", "", []string{"osd.1 (disk2 on node n1)", `device "disk9" on node n1 does not exist there`}},
 	"a disk that fails under its OSD": {running, func(s *scene) {
 		fails(s, func(d []v1alpha1.Device) []v1alpha1.Device { return d })
 		pod := failingPod("osd", "1", corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}})

@@ -51,6 +51,16 @@ func Secret(cluster *v1alpha1.StorageCluster, t Target, key ceph.Key, id int, fo
 	return secret
 }
 
+// ID that an OSD's Secret gives it; false while there is none.
+func ID(secret *corev1.Secret) (int, bool) {
+	if secret == nil {
+		return 0, false
+	}
+	var id int
+	_, err := fmt.Sscanf(string(secret.Data["keyring"]), "[osd.%d]", &id)
+	return id, err == nil
+}
+
 // TargetOf reads from an OSD's Secret or Deployment which device it is for.
 func TargetOf(object client.Object) Target {
 	annotations := object.GetAnnotations()

@@ -26,6 +26,8 @@ type Target struct {
 	// Device is the stable name: a name below /dev/disk/by-id or a path below /dev/disk.
 	Device string
 	Class  string
+	// Replaces is the device whose OSD this one takes the place of.
+	Replaces string
 	// UUID of the OSD: that of the device's label, or one that follows from
 	// cluster, node and device, so that every attempt to make it is the same.
 	UUID string
@@ -119,6 +121,12 @@ func (s selection) resolve(fsid string, seen *v1alpha1.NodeStorage) ([]Target, [
 
 func (s selection) byName(fsid string, devices []v1alpha1.Device) (targets []Target, problems []Problem) {
 	for _, want := range s.devices {
+		if want.Replaces != want.Name && slices.ContainsFunc(s.devices, func(d v1alpha1.StorageDevice) bool { return d.Name == want.Replaces }) {
+			problems = append(problems, Problem{v1alpha1.ReasonDeviceRefused, fmt.Sprintf(
+				"device %q on node %s is not used: it is to replace %q, which is named itself. Take %[3]q out of spec.storage.nodes[%[2]s].devices, or leave out 'replaces'",
+				want.Name, s.node, want.Replaces)})
+			continue
+		}
 		at := slices.IndexFunc(devices, func(d v1alpha1.Device) bool { return bears(d, want.Name) })
 		if at < 0 {
 			problems = append(problems, Problem{v1alpha1.ReasonDeviceNotFound, fmt.Sprintf(
@@ -133,6 +141,7 @@ func (s selection) byName(fsid string, devices []v1alpha1.Device) (targets []Tar
 			continue
 		}
 		target := s.target(device, want.Name, or(want.DeviceClass, s.class), fsid)
+		target.Replaces = want.Replaces
 		if twin := slices.IndexFunc(targets, func(t Target) bool { return t.UUID == target.UUID }); twin >= 0 {
 			problems = append(problems, Problem{v1alpha1.ReasonDeviceRefused, fmt.Sprintf(
 				"devices %q and %q on node %s are one device. Leave one of them out of spec.storage.nodes[%s].devices",

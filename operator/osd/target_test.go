@@ -67,6 +67,13 @@ func TestTargets(t *testing.T) {
 		"a device by its path makes the same OSD as by its name": {
 			storage: on("n1", "/dev/disk/by-path/path-disk2"), seen: one,
 			want: []Target{{Node: "n1", Device: "/dev/disk/by-path/path-disk2", UUID: UUID(fsid, "n1", "disk2")}}},
+		"a device in place of another": {
+			storage: v1alpha1.StorageSpec{Nodes: []v1alpha1.StorageNode{{Name: "n1", Devices: []v1alpha1.StorageDevice{{Name: "disk2", Replaces: "disk7"}}}}}, seen: one,
+			want: []Target{{Node: "n1", Device: "disk2", Replaces: "disk7", UUID: UUID(fsid, "n1", "disk2")}}},
+		"a device in place of one that is named itself": {
+			storage: v1alpha1.StorageSpec{Nodes: []v1alpha1.StorageNode{{Name: "n1", Devices: []v1alpha1.StorageDevice{{Name: "disk1"}, {Name: "disk2", Replaces: "disk1"}}}}}, seen: one,
+			want:     []Target{target("n1", "disk1")},
+			problems: []Problem{{v1alpha1.ReasonDeviceRefused, `device "disk2" on node n1 is not used: it is to replace "disk1", which is named itself. Take "disk1" out of spec.storage.nodes[n1].devices, or leave out 'replaces'`}}},
 		"one device under two names is one OSD": {
 			storage: on("n1", "disk1", "/dev/disk/by-path/path-disk1"), seen: one, want: []Target{target("n1", "disk1")},
 			problems: []Problem{{v1alpha1.ReasonDeviceRefused, `devices "disk1" and "/dev/disk/by-path/path-disk1" on node n1 are one device. Leave one of them out of spec.storage.nodes[n1].devices`}}},

@@ -72,6 +72,7 @@ func Test(t *testing.T) {
 		{"killed processes of the driver lose nothing under I/O", killsUnderIO},
 		{"an update of the driver loses nothing under I/O", updateUnderIO},
 		{"a disk taken out of the resource leaves once its data is elsewhere", takesADiskOut},
+		{"a dead disk is named, and a new one takes its OSD's ID and place", replacesADisk},
 		{"mons are taken away and added", changesTheMons},
 		{"deleting what is in use is refused, with what uses it", deletionIsRefused},
 		{"claims that are deleted leave nothing", deletedClaimsLeaveNothing},

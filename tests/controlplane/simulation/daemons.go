@@ -34,7 +34,7 @@ func (w *World) daemons(pods []corev1.Pod) {
 	w.Ceph.SetMgr(active, max(0, len(of["mgr"])-1))
 	up := map[int]bool{}
 	for _, pod := range of["osd"] {
-		if w.hasQuorum() {
+		if w.hasQuorum() && !w.disk(pod).failed {
 			up[w.osd(pod)] = true
 		}
 	}
@@ -104,8 +104,7 @@ func (w *World) osd(pod *corev1.Pod) int {
 	require.True(w.t, w.has(&secret, pod.Spec.Containers[0].Env[0].ValueFrom.SecretKeyRef.Name))
 	w.login(uuid, id, ceph.Key(secret.Data["key"]))
 
-	d := w.disks[pod.Spec.NodeName+"/"+strings.TrimPrefix(device, "/dev/disk/by-id/")]
-	require.NotNil(w.t, d, "osd.%d is started on %s of %s, which does not exist", id, device, pod.Spec.NodeName)
+	d := w.disk(pod)
 	if d.uuid == "" {
 		require.Equal(w.t, "false", string(secret.Data["formatted"]), "osd.%d has been up: its disk must not be formatted again", id)
 		d.uuid, d.id = uuid, id
@@ -114,6 +113,31 @@ func (w *World) osd(pod *corev1.Pod) int {
 	require.Equal(w.t, d.uuid, uuid, "%s of %s holds another OSD already", device, pod.Spec.NodeName)
 	w.Ceph.Boot(id, pod.Spec.NodeName, diskSize)
 	return id
+}
+
+// disk that an OSD's pod is for.
+func (w *World) disk(pod *corev1.Pod) *disk {
+	device := flag(pod.Spec.Containers[0].Command, "--device")
+	d := w.disks[pod.Spec.NodeName+"/"+strings.TrimPrefix(device, "/dev/disk/by-id/")]
+	require.NotNil(w.t, d, "an OSD is started on %s of %s, which does not exist", device, pod.Spec.NodeName)
+	return d
+}
+
+// Fail makes a disk neither shown nor readable, Heal as it was.
+func (w *World) Fail(node, device string) { w.setFailed(node, device, true) }
+
+// Heal makes a disk that failed as it was.
+func (w *World) Heal(node, device string) { w.setFailed(node, device, false) }
+
+func (w *World) setFailed(node, device string, failed bool) {
+	w.disks[node+"/"+device].failed = failed
+	w.report(node)
+}
+
+// Plug gives a node a blank disk, in place of one of that name.
+func (w *World) Plug(node, device string) {
+	w.disks[node+"/"+device] = &disk{node: node, name: device}
+	w.report(node)
 }
 
 // login checks that Ceph knows an OSD's key.
@@ -125,12 +149,6 @@ func (w *World) login(uuid string, id int, key ceph.Key) {
 	require.True(w.t, slices.ContainsFunc(osds, func(o ceph.OSD) bool { return o.ID == id && o.UUID == uuid }), "Ceph does not know osd.%d with UUID %s", id, uuid)
 	_, err = conn.NewOSD(w.context(), uuid, key, "")
 	require.NoError(w.t, err, "osd.%d logs in with a key that Ceph does not know", id)
-}
-
-// Wipe makes a node's disk blank, as one that was exchanged.
-func (w *World) Wipe(node, device string) {
-	*w.disks[node+"/"+device] = disk{node: node, name: device}
-	w.report(node)
 }
 
 // Secret of the world's namespace.

@@ -28,6 +28,7 @@ type operator struct {
 	killAt     int
 	loseAt     int
 	seen       string
+	first      map[string]func() // what happens just before a call to Ceph
 }
 
 // cephWrites are the calls that change Ceph.
@@ -46,6 +47,11 @@ func (w *World) KillAt(n int) { w.operator.killAt = n }
 
 // LoseAnswerAt makes the n-th write to Kubernetes succeed and answers with an error.
 func (w *World) LoseAnswerAt(n int) { w.operator.loseAt = n }
+
+// BeforeCeph has something happen just before the operator's next call of an operation.
+func (w *World) BeforeCeph(op string, happens func()) {
+	w.operator.first = map[string]func(){op: happens}
+}
 
 // Writes that the operator has made, to Kubernetes and to Ceph.
 func (w *World) Writes() []string {
@@ -84,8 +90,20 @@ func (w *World) Operator(work func() error) (died bool, err error) {
 func (w *World) beforeCeph(op string) error {
 	if w.operator.works && slices.Contains(cephWrites, op) {
 		w.before("ceph " + op)
+		if happens := w.operator.take(op); happens != nil {
+			happens()
+		}
 	}
 	return nil
+}
+
+// take returns what happens before a call of an operation, once.
+func (o *operator) take(op string) func() {
+	o.Lock()
+	defer o.Unlock()
+	happens := o.first[op]
+	delete(o.first, op)
+	return happens
 }
 
 // before a write it is counted, and its number returned.

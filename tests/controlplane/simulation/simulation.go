@@ -9,6 +9,8 @@ package simulation
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -49,6 +51,7 @@ type disk struct {
 	node, name string
 	uuid       string
 	id         int
+	failed     bool // neither shown nor readable
 }
 
 // Nodes of every World.
@@ -121,12 +124,12 @@ func (w *World) report(node string) {
 	require.NoError(w.t, w.Client.Get(w.t.Context(), client.ObjectKey{Name: node}, &seen))
 	before := seen.DeepCopy()
 	seen.Status = v1alpha1.NodeStorageStatus{}
-	for i, name := range []string{"disk1", "disk2"} {
-		device := v1alpha1.Device{Name: fmt.Sprintf("sd%c", 'a'+i), ID: name, Size: resource.MustParse("10Gi"), Usable: true}
-		d := w.disks[node+"/"+name]
-		if d == nil {
+	for i, at := range slices.Sorted(maps.Keys(w.disks)) {
+		d := w.disks[at]
+		if d.node != node || d.failed {
 			continue
 		}
+		device := v1alpha1.Device{Name: fmt.Sprintf("sd%c", 'a'+i), ID: d.name, Size: resource.MustParse("10Gi"), Usable: true}
 		if d.uuid != "" {
 			device.Usable, device.Reason = false, v1alpha1.DeviceHasOSD
 			device.OSD = &v1alpha1.DeviceOSD{ID: int32(d.id), UUID: d.uuid, FSID: w.fsid}

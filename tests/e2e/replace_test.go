@@ -1,0 +1,60 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/cairn-storage/cairn/tests/e2e/kubectl"
+	"github.com/cairn-storage/cairn/tests/e2e/story"
+	"github.com/cairn-storage/cairn/tests/lab"
+)
+
+// replacesADisk has a disk die, sees it named, and has a new one take its OSD's ID and place,
+// while every acknowledged write is recorded. There are as many nodes as replicas, so that Ceph
+// alone never calls the dead OSD safe to destroy.
+func replacesADisk(t *testing.T) {
+	ctx := bounded(t)
+	const cluster = "storagecluster/" + story.Cluster
+	field := func(path, want string) {
+		t.Helper()
+		require.NoError(t, kubectl.UntilField(ctx, kubectl.Namespace, cluster, path, want))
+	}
+	of := func(what string) string { return strings.TrimSpace(inCeph(t, what)) }
+	w := startWriter(t, "replaced")
+	id := of("ceph osd ls-tree node2")
+	place := of("ceph osd tree | grep 'osd." + id + " ' | awk '{print $2, $3}'")
+	before := of("ceph osd dump | grep '^osd." + id + " ' | awk '{print $NF}'")
+	added, err := lab.AddDisk(ctx, "node2", 10<<30)
+	require.NoError(t, err)
+	name := added[strings.LastIndex(added, "/")+1:]
+
+	failed := time.Now()
+	require.NoError(t, lab.FailDisk(ctx, "node2/disk1"))
+	field("{.status.blocker.reason}", "DiskFailed")
+	took := time.Since(failed).Round(time.Second)
+	message, err := kubectl.Get(ctx, kubectl.Namespace, cluster, "{.status.blocker.message}")
+	require.NoError(t, err)
+	require.Contains(t, message, "osd."+id+" (lab-node2-disk1 on node node2) is down: ")
+	t.Logf("after %s: %s", took, message)
+
+	_, err = kubectl.Run(ctx, "-n", kubectl.Namespace, "patch", "storagecluster", story.Cluster, "--type=json", "-p",
+		`[{"op":"test","path":"/spec/storage/nodes/1/devices/0/name","value":"lab-node2-disk1"},{"op":"replace","path":"/spec/storage/nodes/1/devices/0","value":{"name":"`+name+`","replaces":"lab-node2-disk1"}}]`)
+	require.NoError(t, err)
+	require.NoError(t, kubectl.Until(ctx, "the new OSD to have all data again", func() (bool, string) {
+		pgs := of("ceph pg stat")
+		dump := of("ceph osd dump | grep '^osd." + id + " '")
+		states, _, _ := strings.Cut(pgs, ";")
+		return strings.Contains(dump, " up ") && !strings.Contains(dump, before) && strings.HasSuffix(states, " active+clean") && strings.Count(states, "active") == 1, pgs + " " + dump
+	}))
+	field("{.status.osds.summary}", "3/3")
+	require.NoError(t, story.UntilReady(ctx, cluster))
+	result := w.end(t)
+	t.Logf("osd.%s has a new disk: %d writes acknowledged, 0 lost, longest stall %d ms", id, result.Acknowledged, result.LongestStallMillis)
+
+	require.Equal(t, id, of("ceph osd ls-tree node2"), "the ID is the same")
+	require.Equal(t, place, of("ceph osd tree | grep 'osd."+id+" ' | awk '{print $2, $3}'"), "class and weight are the same")
+	require.Len(t, strings.Fields(of("ceph osd ls")), 3)
+}
