@@ -130,6 +130,10 @@ type BlockPoolStatus struct {
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// Plan is the work that is left while some of it waits for approval.
+	// +optional
+	// +listType=atomic
+	Plan []PlanStep `json:"plan,omitempty"`
 	// PoolID is Ceph's number of the pool.
 	// +optional
 	PoolID int64 `json:"poolID,omitempty"`

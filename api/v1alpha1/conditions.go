@@ -35,6 +35,7 @@ const (
 	ReasonStepFailed       = "StepFailed"
 	ReasonNotSafeToRestart = "NotSafeToRestart"
 	ReasonNotSafeToRemove  = "NotSafeToRemove"
+	ReasonNeedsApproval    = "NeedsApproval"
 	ReasonMonLost          = "MonLost"
 	ReasonDiskFailed       = "DiskFailed"
 	ReasonInUse            = "InUse"

@@ -68,6 +68,11 @@ type StorageClusterSpec struct {
 	// Placement of mons and mgrs. OSDs run where their devices are.
 	// +optional
 	Placement PlacementSpec `json:"placement,omitempty"`
+	// Approval is Automatic, or Manual to hold every step that moves data, reduces redundancy or destroys something
+	// until you approve it: 'kubectl cairn approve'.
+	// +kubebuilder:default=Automatic
+	// +kubebuilder:validation:Enum=Automatic;Manual
+	Approval string `json:"approval,omitempty"`
 	// Deletion says what happens to the data when this resource is deleted.
 	// +kubebuilder:default={}
 	Deletion DeletionSpec `json:"deletion,omitempty"`
@@ -349,6 +354,12 @@ type PlanStep struct {
 	// Gate is what must hold before it is done; empty when nothing holds it up.
 	// +optional
 	Gate string `json:"gate,omitempty"`
+	// Risk is the worst that the step does: None, Restart, MovesData, ReducesRedundancy or Destroys.
+	// +optional
+	Risk Risk `json:"risk,omitempty"`
+	// NeedsApproval is true while spec.approval is Manual and the step has none.
+	// +optional
+	NeedsApproval bool `json:"needsApproval,omitempty"`
 }
 
 // Blocker is what holds the plan up.

@@ -119,6 +119,11 @@ func (in *BlockPoolStatus) DeepCopyInto(out *BlockPoolStatus) {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
 	}
+	if in.Plan != nil {
+		in, out := &in.Plan, &out.Plan
+		*out = make([]PlanStep, len(*in))
+		copy(*out, *in)
+	}
 	if in.Stored != nil {
 		in, out := &in.Stored, &out.Stored
 		x := (*in).DeepCopy()

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -14,6 +15,10 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "plan" {
+		exit(plan(os.Args[2:]))
+		return
+	}
 	var o process.Options
 	flag.StringVar(&o.Metrics, "metrics-address", ":8080", "address of /metrics; 0 serves none")
 	flag.StringVar(&o.Health, "health-address", ":8081", "address of /healthz and /readyz")
@@ -24,7 +29,12 @@ func main() {
 	logging.BindFlags(flag.CommandLine)
 	flag.Parse()
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&logging)))
-	if err := run(o); err != nil {
+	exit(run(o))
+}
+
+// exit ends the program when there is an error, and says it.
+func exit(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "cairn-operator:", err)
 		os.Exit(1)
 	}

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
@@ -38,6 +39,7 @@ type site struct {
 	errors []error
 	now    func() time.Time
 	pass   func(time.Duration)
+	events events.EventRecorder
 }
 
 func newSite(t *testing.T, change ...func(*v1alpha1.StorageCluster)) *site {
@@ -57,7 +59,7 @@ func (s *site) cluster() *v1alpha1.StorageCluster {
 func (s *site) look() {
 	c := s.cluster()
 	died, err := s.Operator(func() error {
-		r := &cluster.Reconciler{Client: s.client, Live: s.Client, Connections: s.Connections, Namespace: s.Namespace, Image: "cairn:test", Now: s.now}
+		r := &cluster.Reconciler{Client: s.client, Live: s.Client, Connections: s.Connections, Namespace: s.Namespace, Image: "cairn:test", Now: s.now, Events: s.events}
 		_, err := r.Reconcile(s.t.Context(), c)
 		return err
 	})

@@ -129,6 +129,7 @@ func (p *planner) retire() error {
 		gate = "the status says that its name was given"
 	}
 	s := step("mon-"+r.Name+"-delete", fmt.Sprintf("delete mon %s on node %s", r.Name, r.Node), r.Why, gate)
+	s.Risk = v1alpha1.RiskNone // it is none of the monmap's
 	name := mon.ObjectName(p.o.Cluster, r.Name)
 	if deployment := p.o.Deployments[name]; deployment != nil {
 		s.Delete = append(s.Delete, deployment)

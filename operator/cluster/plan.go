@@ -64,6 +64,7 @@ func Plan(o *Observed, d *Desired) ([]Step, error) {
 			return nil, err
 		}
 	}
+	p.assess()
 	return p.steps, nil
 }
 

@@ -110,6 +110,7 @@ func (p *planner) removal(target osd.Target) (Step, bool) {
 		return s, true
 	case deployment != nil:
 		s := step(name+"-stop", "stop "+it, "all its data is elsewhere", "")
+		s.Risk = v1alpha1.RiskNone
 		s.Delete = []client.Object{deployment}
 		return s, true
 	case known.Up:
@@ -136,6 +137,7 @@ func (p *planner) forget(target osd.Target, deployment *appsv1.Deployment) (Step
 		return s, p.o.replacement(target) == ""
 	}
 	s := step(target.Name(), "forget the key of the OSD of "+target.Device+" on node "+target.Node, "Ceph knows it no more", "")
+	s.Risk = v1alpha1.RiskNone
 	if deployment != nil {
 		s.Delete = append(s.Delete, deployment)
 	}

@@ -91,7 +91,7 @@ func planOf(steps []Step) (plan []v1alpha1.PlanStep) {
 // blockerOf chains the rules that say what holds things up: the first that
 // finds something wins.
 func blockerOf(o *Observed, d *Desired, steps []Step) *v1alpha1.Blocker {
-	for _, rule := range []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{keysMissing, monNodesMissing, diskFailed, podFailing, deviceProblem, noQuorum, stepFailed, gated} {
+	for _, rule := range []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{keysMissing, monNodesMissing, diskFailed, podFailing, deviceProblem, noQuorum, stepFailed, unapproved, gated} {
 		if b := rule(o, d, steps); b != nil {
 			return b
 		}

@@ -167,7 +167,7 @@ func TestAStepThatFailedIsTheBlocker(t *testing.T) {
 
 // Reasons that other tests emit: those of pools, of clusters that are refused,
 // of steps that failed, of removals and of failovers.
-var elsewhere = []string{"StepFailed", "InUse", "WrongNamespace", "ClusterNotFound", "ClusterNotReady", "NameTaken", "TooFewFailureDomains", "NotSafeToRemove", "MonLost"}
+var elsewhere = []string{"StepFailed", "InUse", "WrongNamespace", "ClusterNotFound", "ClusterNotReady", "NameTaken", "TooFewFailureDomains", "NotSafeToRemove", "MonLost", "NeedsApproval"}
 
 func TestEveryReasonIsEmittedBySomeRule(t *testing.T) {
 	emitted := map[string]bool{}

@@ -2,6 +2,7 @@ package osd
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -95,4 +96,16 @@ func Deployment(cluster *v1alpha1.StorageCluster, fsid, helper string, t Target,
 // Location of a node's OSDs in the CRUSH map, from the node's topology labels.
 func Location(node *corev1.Node) string {
 	return "root=default " + ceph.Location(node.Name, node.Labels)
+}
+
+// Moves reports whether an OSD that restarts as wanted is elsewhere in the CRUSH map.
+func Moves(live, wanted *appsv1.Deployment) bool { return locationOf(live) != locationOf(wanted) }
+
+// locationOf is the location that an OSD's Deployment starts it with.
+func locationOf(d *appsv1.Deployment) string {
+	command := d.Spec.Template.Spec.Containers[0].Command
+	if at := slices.Index(command, "--crush-location"); at >= 0 && at+1 < len(command) {
+		return command[at+1]
+	}
+	return ""
 }

@@ -23,15 +23,22 @@ func (r *Reconciler) apply(ctx context.Context, o *Observed) error {
 	if err := enoughDomains(ctx, o); err != nil {
 		return err
 	}
-	if want := spec(o.Pool); o.InCeph == nil || o.InCeph.Spec != want {
-		if err := o.Conn.EnsurePool(ctx, want); err != nil {
+	steps, held := o.plan()
+	if len(steps) > 0 && held == nil {
+		if err := o.Conn.EnsurePool(ctx, spec(o.Pool)); err != nil {
 			return err
 		}
 	}
 	if err := r.ensureUsers(ctx, o); err != nil {
 		return err
 	}
-	return r.ensureClasses(ctx, o)
+	if err := r.ensureClasses(ctx, o); err != nil {
+		return err
+	}
+	if held != nil {
+		o.Held = steps
+	}
+	return held
 }
 
 // spec is the pool as Ceph is asked for it.

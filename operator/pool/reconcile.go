@@ -53,6 +53,8 @@ type Observed struct {
 	// InCeph is the pool as it is, nil when there is none.
 	InCeph       *ceph.Pool
 	StorageClass *storagev1.StorageClass
+	// Held is the work that is left when some of it waits for approval.
+	Held []v1alpha1.PlanStep
 }
 
 // stop is a reason not to go on, which becomes the Ready condition.
@@ -95,6 +97,9 @@ func (r *Reconciler) finish(ctx context.Context, pool *v1alpha1.BlockPool, o *Ob
 	status := *pool.Status.DeepCopy()
 	status.ObservedGeneration, ready.ObservedGeneration = pool.Generation, pool.Generation
 	meta.SetStatusCondition(&status.Conditions, ready)
+	if status.Plan = nil; o != nil {
+		status.Plan = o.Held
+	}
 	if failure == nil && s == nil {
 		if now, err := find(ctx, o.Conn, pool.Name); err == nil && now != nil {
 			fill(&status, now)
