@@ -8,6 +8,8 @@ const (
 	ConditionQuorum = "Quorum"
 	// ConditionHealthy is true while Ceph reports HEALTH_OK.
 	ConditionHealthy = "Healthy"
+	// ConditionDrainable is true while a node may be drained.
+	ConditionDrainable = "Drainable"
 )
 
 // The reasons of conditions and blockers. Each is emitted by the rule whose
@@ -43,6 +45,11 @@ const (
 	ReasonClusterNotReady  = "ClusterNotReady"
 	ReasonNameTaken        = "NameTaken"
 	ReasonWrongNamespace   = "WrongNamespace"
+	ReasonOneAtATime       = "OneAtATime"
+	ReasonProtected        = "Protected"
+	ReasonDrainBlocked     = "DrainBlocked"
+	ReasonNodeDrained      = "NodeDrained"
+	ReasonNodeLost         = "NodeLost"
 	ReasonTooFewDomains    = "TooFewFailureDomains"
 )
 

@@ -73,6 +73,9 @@ type StorageClusterSpec struct {
 	// +kubebuilder:default=Automatic
 	// +kubebuilder:validation:Enum=Automatic;Manual
 	Approval string `json:"approval,omitempty"`
+	// Drain says what happens while a node is drained.
+	// +kubebuilder:default={}
+	Drain DrainSpec `json:"drain,omitempty"`
 	// Deletion says what happens to the data when this resource is deleted.
 	// +kubebuilder:default={}
 	Deletion DeletionSpec `json:"deletion,omitempty"`
@@ -247,6 +250,15 @@ type PlacementSpec struct {
 	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
 }
 
+// DrainSpec says what happens while a node is drained.
+type DrainSpec struct {
+	// RebuildAfter is how long the OSDs of a cordoned node may be stopped before Ceph makes their data anew on other
+	// nodes. With 0s Ceph decides, as for every OSD that is down: after 10 minutes.
+	// +kubebuilder:default="30m"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('24h')",message="spec.drain.rebuildAfter: must be between 0s and 24h: until then the data has one replica less"
+	RebuildAfter *metav1.Duration `json:"rebuildAfter,omitempty"`
+}
+
 // DeletionSpec says what happens to the data when the StorageCluster is deleted.
 type DeletionSpec struct {
 	// Policy Retain keeps the devices, the mons' stores and the Secret with the cluster's keys.
@@ -260,7 +272,7 @@ type StorageClusterStatus struct {
 	// ObservedGeneration of the spec that this status is about.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// Conditions: Ready, Quorum, Healthy.
+	// Conditions: Ready, Quorum, Healthy, Drainable.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -286,6 +298,11 @@ type StorageClusterStatus struct {
 	// Versions of Ceph that daemons run, and how many.
 	// +optional
 	Versions map[string]int32 `json:"versions,omitempty"`
+	// Drained are the cordoned nodes whose OSDs are stopped.
+	// +optional
+	// +listType=map
+	// +listMapKey=node
+	Drained []DrainedNode `json:"drained,omitempty"`
 	// Plan is the work that is left, in order. Empty when the cluster is as the spec says.
 	// +optional
 	// +listType=atomic
@@ -360,6 +377,15 @@ type PlanStep struct {
 	// NeedsApproval is true while spec.approval is Manual and the step has none.
 	// +optional
 	NeedsApproval bool `json:"needsApproval,omitempty"`
+}
+
+// DrainedNode is a cordoned node whose OSDs are stopped.
+type DrainedNode struct {
+	Node string `json:"node"`
+	// Since is when the first of its OSDs was seen stopped.
+	Since metav1.Time `json:"since"`
+	// RebuildAt is until when Ceph is told not to make its data anew elsewhere (noout).
+	RebuildAt metav1.Time `json:"rebuildAt"`
 }
 
 // Blocker is what holds the plan up.

@@ -75,6 +75,8 @@ func TestAWrongStorageClusterIsRefusedWithTheFieldAndWhatIsRight(t *testing.T) {
 			storage + `, mon: {count: 2}}`, []string{"spec.mon.count", "must be 1, 3 or 5"}},
 		"no mon": {
 			storage + `, mon: {count: 0}}`, []string{"spec.mon.count", "must be 1, 3 or 5"}},
+		"a drain that is waited for too long": {
+			storage + `, drain: {rebuildAfter: 48h}}`, []string{"spec.drain.rebuildAfter", "between 0s and 24h"}},
 		"a failover at once": {
 			storage + `, mon: {failoverAfter: 1s}}`, []string{"spec.mon.failoverAfter", "must be 10s or more"}},
 		"a failover after no time": {

@@ -46,6 +46,12 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error {
 			return conn.DestroyOSD(ctx, s.EndOSD.ID, s.EndOSD.UUID, s.EndOSD.Lost)
 		})
+	case s.NoOut != nil:
+		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error {
+			return conn.SetNoOut(ctx, osd.Bucket(s.NoOut.Node), s.NoOut.On)
+		})
+	case s.Recheck:
+		return r.loosen(ctx, o, s)
 	case s.Purge != nil:
 		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.PurgeOSD(ctx, *s.Purge) })
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -93,7 +94,7 @@ func (s *site) edit(change func(*v1alpha1.StorageCluster)) {
 }
 
 func (s *site) lists() []client.ObjectList {
-	lists := []client.ObjectList{&v1alpha1.StorageClusterList{}, &appsv1.DeploymentList{}, &corev1.ServiceList{}, &corev1.SecretList{}, &corev1.ConfigMapList{}, &corev1.PodList{}}
+	lists := []client.ObjectList{&v1alpha1.StorageClusterList{}, &appsv1.DeploymentList{}, &corev1.ServiceList{}, &corev1.SecretList{}, &corev1.ConfigMapList{}, &corev1.PodList{}, &policyv1.PodDisruptionBudgetList{}}
 	for _, list := range lists {
 		require.NoError(s.t, s.Client.List(s.t.Context(), list, client.InNamespace(s.Namespace)))
 	}

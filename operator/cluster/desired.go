@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/operator/disruption"
 	"github.com/cairn-storage/cairn/operator/kube"
 	"github.com/cairn-storage/cairn/operator/mgr"
 	"github.com/cairn-storage/cairn/operator/mon"
@@ -29,17 +30,19 @@ type Desired struct {
 	MgrDeployments []*appsv1.Deployment
 	Targets        []osd.Target
 	// Leaving are OSDs that the spec has let go of.
-	Leaving         []osd.Target
-	OSDSecrets      []*corev1.Secret
-	OSDDeployments  []*appsv1.Deployment
-	Problems        []osd.Problem
+	Leaving        []osd.Target
+	OSDSecrets     []*corev1.Secret
+	OSDDeployments []*appsv1.Deployment
+	Problems       []osd.Problem
+	// Drain says which daemons may be evicted.
+	Drain           *disruption.Decision
 	missingMonNodes int
 }
 
 // desired derives what should exist from the spec and what was observed.
 func desired(o *Observed, helperImage string) *Desired {
 	o.lookup = lookup{}
-	d := &Desired{}
+	d := &Desired{Drain: disruption.Decide(o.drain())}
 	count := int(o.Cluster.Spec.Mon.Count)
 	d.Mons = d.desireMons(o)
 	if missing := count - len(d.Mons); missing > 0 && d.Retiring == nil {
@@ -154,18 +157,11 @@ func tolerated(taints []corev1.Taint, tolerations []corev1.Toleration) bool {
 		if taints[i].Effect == corev1.TaintEffectPreferNoSchedule {
 			continue
 		}
-		if !slices.ContainsFunc(tolerations, func(t corev1.Toleration) bool { return tolerates(t, taints[i]) }) {
+		if !kube.Tolerated(taints[i], tolerations) {
 			return false
 		}
 	}
 	return true
-}
-
-func tolerates(t corev1.Toleration, taint corev1.Taint) bool {
-	if t.Effect != "" && t.Effect != taint.Effect || t.Key != "" && t.Key != taint.Key {
-		return false
-	}
-	return t.Operator == corev1.TolerationOpExists || t.Key != "" && t.Value == taint.Value
 }
 
 func mgrNames(cluster *v1alpha1.StorageCluster) []string { return mgr.Names[:cluster.Spec.Mgr.Count] }

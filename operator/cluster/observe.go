@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -40,6 +41,7 @@ type Observed struct {
 	ConfigMaps  map[string]*corev1.ConfigMap
 	Deployments map[string]*appsv1.Deployment
 	Pods        []corev1.Pod
+	Budgets     map[string]*policyv1.PodDisruptionBudget
 
 	// Ceph is nil while the cluster cannot be asked; CephError says why.
 	Ceph      *CephState
@@ -56,6 +58,10 @@ type CephState struct {
 	Needed map[int]string
 	// Missed says, of each OSD whose lost device is replaced, what is not served without it.
 	Missed map[int]string
+	// Stopping are OSDs of which Ceph was asked whether they may be down together,
+	// NotOKToStop is its answer.
+	Stopping    []int
+	NotOKToStop string
 }
 
 // observe reads everything and decides nothing.
@@ -64,6 +70,7 @@ func (r *Reconciler) observe(ctx context.Context, cluster *v1alpha1.StorageClust
 		Now: r.now(), Cluster: cluster, Inventory: map[string]*v1alpha1.NodeStorage{}, OSDKeys: map[string]ceph.Key{},
 		Services: map[string]*corev1.Service{}, Secrets: map[string]*corev1.Secret{},
 		ConfigMaps: map[string]*corev1.ConfigMap{}, Deployments: map[string]*appsv1.Deployment{},
+		Budgets: map[string]*policyv1.PodDisruptionBudget{},
 	}
 	if err := errors.Join(r.observeNodes(ctx, o), r.observeObjects(ctx, o), r.observeKeys(ctx, o)); err != nil {
 		return nil, err
@@ -106,8 +113,9 @@ func (r *Reconciler) observeObjects(ctx context.Context, o *Observed) error {
 		configMaps  corev1.ConfigMapList
 		deployments appsv1.DeploymentList
 		pods        corev1.PodList
+		budgets     policyv1.PodDisruptionBudgetList
 	)
-	for _, list := range []client.ObjectList{&services, &secrets, &configMaps, &deployments, &pods} {
+	for _, list := range []client.ObjectList{&services, &secrets, &configMaps, &deployments, &pods, &budgets} {
 		if err := r.Client.List(ctx, list, owned...); err != nil {
 			return fmt.Errorf("list %T: %w", list, err)
 		}
@@ -117,6 +125,7 @@ func (r *Reconciler) observeObjects(ctx context.Context, o *Observed) error {
 	index(o.ConfigMaps, configMaps.Items)
 	index(o.Deployments, deployments.Items)
 	o.Pods = pods.Items
+	index(o.Budgets, budgets.Items)
 	for _, secret := range o.Secrets {
 		if uuid := secret.Annotations[kube.AnnotationUUID]; uuid != "" {
 			o.OSDKeys[uuid] = ceph.Key(secret.Data["key"])
@@ -162,8 +171,11 @@ func (r *Reconciler) observeCeph(ctx context.Context, o *Observed) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, connection.Timeout)
 	defer cancel()
-	if o.Ceph, err = askCeph(ctx, conn, o); err != nil {
-		o.CephError = err
+	if o.Ceph, err = askCeph(ctx, conn, o); err == nil {
+		err = o.askToStop(ctx, conn)
+	}
+	if err != nil {
+		o.Ceph, o.CephError = nil, err
 		r.Connections.Failed(o.Cluster, err)
 	}
 }

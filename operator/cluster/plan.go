@@ -8,9 +8,11 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/operator/disruption"
 	"github.com/cairn-storage/cairn/operator/kube"
 	"github.com/cairn-storage/cairn/operator/mon"
 	"github.com/cairn-storage/cairn/operator/osd"
@@ -35,6 +37,10 @@ type Step struct {
 	Purge *int
 	// EndOSD ends an OSD whose ID another device takes.
 	EndOSD *EndOSD
+	// NoOut keeps Ceph from making the data of a drained node anew, or ends that.
+	NoOut *disruption.NoOut
+	// Recheck applies only what a fresh look at the server asks for too.
+	Recheck bool
 	// Delete deletes objects, in order.
 	Delete []client.Object
 	// Reason of the blocker that the gate is; empty is NotSafeToRestart.
@@ -59,7 +65,7 @@ func step(name, what, why, gate string) Step {
 func Plan(o *Observed, d *Desired) ([]Step, error) {
 	o.lookup = lookup{}
 	p := &planner{o: o, d: d}
-	for _, part := range []func() error{p.keys, p.foundation, p.retire, p.mons, p.quorum, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.removals} {
+	for _, part := range []func() error{p.keys, p.evictions, p.foundation, p.retire, p.mons, p.quorum, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.removals, p.noOut} {
 		if err := part(); err != nil {
 			return nil, err
 		}
@@ -286,6 +292,9 @@ func (p *planner) osds() error {
 		if gap := unclean(p.o.Ceph); gap != "" {
 			return gap
 		}
+		if p.d.Drain.Waits != "" {
+			return p.d.Drain.Waits
+		}
 		here := d.Annotations[kube.AnnotationNode]
 		if at := slices.IndexFunc(rolling, func(r restarting) bool { return r.node != here }); at >= 0 {
 			return fmt.Sprintf("osd.%d has restarted", rolling[at].id)
@@ -354,6 +363,8 @@ func (o *Observed) live(object client.Object) client.Object {
 		return find(o.Secrets, name)
 	case *appsv1.Deployment:
 		return find(o.Deployments, name)
+	case *policyv1.PodDisruptionBudget:
+		return find(o.Budgets, name)
 	}
 	return nil
 }

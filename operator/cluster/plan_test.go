@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -32,6 +33,7 @@ func empty(t *testing.T) *scene {
 	s := &scene{t, &Observed{
 		Now: moment, Cluster: testCluster(), Inventory: map[string]*v1alpha1.NodeStorage{}, OSDKeys: map[string]ceph.Key{},
 		Services: map[string]*corev1.Service{}, Secrets: map[string]*corev1.Secret{}, ConfigMaps: map[string]*corev1.ConfigMap{},
+		Budgets:     map[string]*policyv1.PodDisruptionBudget{},
 		Deployments: map[string]*appsv1.Deployment{}, CephError: ceph.Errorf(ceph.Unreached, "connect", "no mon is running"),
 	}}
 	for i := 1; i <= 3; i++ {
@@ -77,6 +79,11 @@ func running(t *testing.T) *scene {
 		s.OSDKeys[target.UUID] = "key"
 	}
 	s.settle()
+	for _, d := range s.Deployments {
+		pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: d.Name, Labels: d.Spec.Template.Labels}, Status: corev1.PodStatus{Phase: corev1.PodRunning}}
+		s.Pods = append(s.Pods, pod)
+	}
+	s.settle()
 	require.Empty(t, s.open())
 	return s
 }
@@ -84,6 +91,7 @@ func running(t *testing.T) *scene {
 // settle makes everything exist as it is desired now.
 func (s *scene) settle() {
 	d := desired(s.Observed, helper)
+	s.protect()
 	for _, o := range d.MonServices {
 		s.Services[o.Name] = stamped(s.t, o)
 	}
@@ -116,7 +124,15 @@ func (s *scene) status() v1alpha1.StorageClusterStatus {
 	return status(s.Observed, desired(s.Observed, helper), s.plan())
 }
 
+// protect writes the budgets, which every look does before all else.
+func (s *scene) protect() {
+	for _, o := range desired(s.Observed, helper).Drain.Budgets {
+		s.Budgets[o.Name] = stamped(s.t, o)
+	}
+}
+
 func (s *scene) plan() []Step {
+	s.protect()
 	steps, err := Plan(s.Observed, desired(s.Observed, helper))
 	require.NoError(s.t, err)
 	return steps

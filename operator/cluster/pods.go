@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/operator/disruption"
 	"github.com/cairn-storage/cairn/operator/kube"
 )
 
@@ -13,7 +14,7 @@ import (
 func podFailing(o *Observed, d *Desired, _ []Step) *v1alpha1.Blocker {
 	for i := range o.Pods {
 		pod := &o.Pods[i]
-		if pod.DeletionTimestamp != nil || o.leavesLost(d, pod) {
+		if pod.DeletionTimestamp != nil || o.leavesLost(d, pod) || disruption.EmptiedPod(pod, o.Nodes, o.Cluster.Spec.Placement.Tolerations) {
 			continue
 		}
 		name := fmt.Sprintf("%s-%s (pod %s on node %s)", pod.Labels[kube.LabelComponent], pod.Labels[kube.LabelInstance], pod.Name, pod.Spec.NodeName)

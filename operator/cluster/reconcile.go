@@ -11,6 +11,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/tools/events"
@@ -35,7 +36,8 @@ import (
 const (
 	lookAtOnce    = time.Second / 5
 	lookAgainSoon = time.Second
-	lookAgain     = 15 * time.Second
+	// What Ceph notices by itself, such as a node that falls silent, wakes nobody.
+	lookAgain = 5 * time.Second
 )
 
 // Reconciler reconciles StorageClusters.
@@ -88,7 +90,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, cluster *v1alpha1.StorageClu
 	}
 	worked, applyErr := r.apply(ctx, observed, steps)
 	r.tell(cluster, steps)
-	if err := errors.Join(applyErr, r.writeStatus(ctx, cluster, status(observed, want, steps))); err != nil {
+	said := status(observed, want, steps)
+	r.warn(observed, want, said.Blocker)
+	if err := errors.Join(applyErr, r.writeStatus(ctx, cluster, said)); err != nil {
 		return ctrl.Result{}, err
 	}
 	return ctrl.Result{RequeueAfter: r.next(worked, cluster, len(steps))}, nil
@@ -126,7 +130,7 @@ func (r *Reconciler) next(worked bool, cluster *v1alpha1.StorageCluster, steps i
 	return lookAgainSoon
 }
 
-// tell reports finished steps as events, and a new blocker.
+// tell reports finished steps as events.
 func (r *Reconciler) tell(cluster *v1alpha1.StorageCluster, steps []Step) {
 	for _, s := range steps {
 		if !s.Wait && s.Gate == "" && r.Events != nil {
@@ -157,6 +161,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Owns(&corev1.Service{}).
 		Owns(&corev1.ConfigMap{}).
 		Owns(&corev1.Secret{}).
+		Owns(&policyv1.PodDisruptionBudget{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(clusterOfLabels)).
 		Watches(&v1alpha1.NodeStorage{}, every).
 		Watches(&corev1.Node{}, every, builder.WithPredicates(nodeChanges)).
@@ -197,6 +202,6 @@ var nodeChanges = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		return true
 	}
 	after, ok := e.ObjectNew.(*corev1.Node)
-	return !ok || kube.NodeReady(before) != kube.NodeReady(after) || !equality.Semantic.DeepEqual(before.Labels, after.Labels) ||
+	return !ok || kube.NodeAnswers(before) != kube.NodeAnswers(after) || before.Spec.Unschedulable != after.Spec.Unschedulable || !equality.Semantic.DeepEqual(before.Labels, after.Labels) ||
 		!equality.Semantic.DeepEqual(before.Spec.Taints, after.Spec.Taints)
 }}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/daemon/ceph"
+	"github.com/cairn-storage/cairn/operator/disruption"
 	"github.com/cairn-storage/cairn/operator/mon"
 )
 
@@ -31,8 +32,9 @@ func status(o *Observed, d *Desired, steps []Step) v1alpha1.StorageClusterStatus
 	if o.Ceph != nil {
 		fill(&s, o, d)
 	}
+	s.Drained = disruption.Drained(o.drain())
 	block(&s, o, blockerOf(o, d, steps))
-	for _, c := range []metav1.Condition{quorumCondition(o), healthCondition(o), readyCondition(o, &s, steps)} {
+	for _, c := range []metav1.Condition{quorumCondition(o), healthCondition(o), drainableCondition(o, d), readyCondition(o, &s, steps)} {
 		c.ObservedGeneration = o.Cluster.Generation
 		c.Message = bounded(c.Message)
 		meta.SetStatusCondition(&s.Conditions, c)
@@ -91,7 +93,7 @@ func planOf(steps []Step) (plan []v1alpha1.PlanStep) {
 // blockerOf chains the rules that say what holds things up: the first that
 // finds something wins.
 func blockerOf(o *Observed, d *Desired, steps []Step) *v1alpha1.Blocker {
-	for _, rule := range []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{keysMissing, monNodesMissing, diskFailed, podFailing, deviceProblem, noQuorum, stepFailed, unapproved, gated} {
+	for _, rule := range []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{keysMissing, monNodesMissing, diskFailed, podFailing, deviceProblem, nodeLost, noQuorum, stepFailed, drainBlocked, nodeDrained, unapproved, gated} {
 		if b := rule(o, d, steps); b != nil {
 			return b
 		}

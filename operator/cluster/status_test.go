@@ -166,8 +166,9 @@ func TestAStepThatFailedIsTheBlocker(t *testing.T) {
 }
 
 // Reasons that other tests emit: those of pools, of clusters that are refused,
-// of steps that failed, of removals and of failovers.
-var elsewhere = []string{"StepFailed", "InUse", "WrongNamespace", "ClusterNotFound", "ClusterNotReady", "NameTaken", "TooFewFailureDomains", "NotSafeToRemove", "MonLost", "NeedsApproval"}
+// of steps that failed, of removals, of failovers and of drains.
+var elsewhere = []string{"StepFailed", "InUse", "WrongNamespace", "ClusterNotFound", "ClusterNotReady", "NameTaken", "TooFewFailureDomains", "NotSafeToRemove", "MonLost",
+	"OneAtATime", "Protected", "DrainBlocked", "NodeDrained", "NodeLost", "NeedsApproval"}
 
 func TestEveryReasonIsEmittedBySomeRule(t *testing.T) {
 	emitted := map[string]bool{}

@@ -62,7 +62,19 @@ func Kept(cluster *v1alpha1.StorageCluster, name, component, instance string) me
 }
 
 // NodeReady reports whether a node takes pods: ready, and not cordoned.
-func NodeReady(node *corev1.Node) bool { return !node.Spec.Unschedulable && NodeAnswers(node) }
+func NodeReady(node *corev1.Node) bool {
+	return !node.Spec.Unschedulable && NodeAnswers(node)
+}
+
+// Tolerated reports whether pods with these tolerations may be on a node with a taint.
+func Tolerated(taint corev1.Taint, tolerations []corev1.Toleration) bool {
+	return slices.ContainsFunc(tolerations, func(t corev1.Toleration) bool {
+		if t.Effect != "" && t.Effect != taint.Effect || t.Key != "" && t.Key != taint.Key {
+			return false
+		}
+		return t.Operator == corev1.TolerationOpExists || t.Key != "" && t.Value == taint.Value
+	})
+}
 
 // NodeAnswers reports whether a node's kubelet says that it is ready.
 func NodeAnswers(node *corev1.Node) bool {

@@ -28,6 +28,17 @@ func Domains(osds []ceph.OSD, kind, class string, nodes []corev1.Node) int {
 	return len(domains)
 }
 
+// TopologyLabel is the label of nodes that names their failure domain of a kind;
+// empty for osd and host.
+func TopologyLabel(kind string) string {
+	for _, level := range levels {
+		if level.bucket == kind {
+			return level.label
+		}
+	}
+	return ""
+}
+
 // aboveHosts says of each host bucket in which domain of a kind it is, by the label
 // of its node; nil when the kind is none above the host.
 func aboveHosts(kind string, nodes []corev1.Node) map[string]string {

@@ -75,6 +75,8 @@ func Test(t *testing.T) {
 		{"a disk taken out of the resource leaves once its data is elsewhere", takesADiskOut},
 		{"a dead disk is named, and a new one takes its OSD's ID and place", replacesADisk},
 		{"mons are taken away and added", changesTheMons},
+		{"a node is drained, and a second one only after it", drainsANode},
+		{"a node that falls silent is named", noticesASilentNode},
 		{"deleting what is in use is refused, with what uses it", deletionIsRefused},
 		{"claims that are deleted leave nothing", deletedClaimsLeaveNothing},
 	} {

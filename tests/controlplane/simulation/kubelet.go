@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"slices"
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
@@ -36,6 +37,8 @@ func (w *World) Step() {
 	}
 	w.removePods(func(pod *corev1.Pod) bool { return !wanted[pod.Name] })
 	w.daemons(running)
+	w.countBudgets()
+	w.evictAll()
 }
 
 // pod of a Deployment, named for its template.
@@ -49,7 +52,8 @@ func (w *World) pod(deployment *appsv1.Deployment) *corev1.Pod {
 	pod.Labels["deployment"] = deployment.Name
 	pod.Spec.NodeName = pod.Spec.NodeSelector[corev1.LabelHostname]
 	if pod.Spec.NodeName == "" {
-		pod.Spec.NodeName = Nodes[0]
+		open := slices.IndexFunc(Nodes, func(name string) bool { return !w.closed(name) })
+		pod.Spec.NodeName = Nodes[max(0, open)]
 	}
 	return pod
 }
@@ -67,10 +71,21 @@ func (w *World) run(pod *corev1.Pod) bool {
 	}
 	require.NoError(w.t, err)
 	if live.Status.Phase != corev1.PodRunning {
+		if w.closed(pod.Spec.NodeName) {
+			return false
+		}
 		live.Status.Phase = corev1.PodRunning
+		live.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 		require.NoError(w.t, w.Client.Status().Update(w.context(), &live))
 	}
 	return true
+}
+
+// closed reports whether a node takes no new pods.
+func (w *World) closed(name string) bool {
+	var node corev1.Node
+	require.NoError(w.t, w.Client.Get(w.context(), client.ObjectKey{Name: name}, &node))
+	return node.Spec.Unschedulable
 }
 
 func (w *World) mountable(pod *corev1.Pod) bool {

@@ -121,6 +121,9 @@ func (w *World) before(write string) int {
 func (w *World) made(write string, do func() error) error {
 	number := w.before(write)
 	err := do()
+	if w.drains.hasty {
+		w.evictAll()
+	}
 	w.operator.Lock()
 	defer w.operator.Unlock()
 	if err == nil && number == w.operator.loseAt {

@@ -44,6 +44,7 @@ type World struct {
 	lost     map[string]bool  // nodes on which nothing runs
 	disks    map[string]*disk // node/device
 	operator operator
+	drains   drains
 }
 
 // disk is what the label of a device says.
@@ -94,6 +95,9 @@ func (w *World) Lose(name string) {
 	// The nodes are those of all worlds.
 	w.t.Cleanup(func() { w.setReady(context.WithoutCancel(w.context()), name, corev1.ConditionTrue) })
 }
+
+// Freeze has nothing run on a node any more, while Kubernetes calls it ready.
+func (w *World) Freeze(name string) { w.lost[name] = true }
 
 // Return has a node that was lost run what it ran before.
 func (w *World) Return(name string) {

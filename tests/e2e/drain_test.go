@@ -1,0 +1,108 @@
+package e2e
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/cairn-storage/cairn/tests/e2e/kubectl"
+	"github.com/cairn-storage/cairn/tests/e2e/story"
+	"github.com/cairn-storage/cairn/tests/lab"
+)
+
+// drainsANode drains a node that has a mon and an OSD, sees a second drain be
+// refused with the reason, and takes the node back, while every acknowledged write
+// is recorded.
+func drainsANode(t *testing.T) {
+	w := startWriter(t, "drainedunder")
+	nodes := others(t, w.node)
+	first, second := nodes[0], nodes[1]
+	require.NoError(t, kubectl.UntilField(bounded(t), kubectl.Namespace, "storagecluster/"+story.Cluster, `{.status.conditions[?(@.type=="Drainable")].message}`, "one host may be drained at a time"))
+
+	began := time.Now()
+	require.NoError(t, drain(bounded(t), first, "3m"))
+	t.Logf("%s drained in %s", first, time.Since(began).Round(time.Second))
+	require.Empty(t, daemonsOn(t, first))
+	require.NoError(t, kubectl.Until(bounded(t), "Ceph to wait for the OSDs of "+first, func() (bool, string) {
+		seen := inCeph(t, "ceph osd dump -f json")
+		return strings.Contains(seen, `"crush_node_flags":{"`+first+`":["noout"]}`), last(seen, 300)
+	}))
+
+	refused := drain(bounded(t), second, "10s")
+	require.ErrorContains(t, refused, "disruption budget")
+	blocker, err := kubectl.Get(bounded(t), kubectl.Namespace, "storagecluster/"+story.Cluster, "{.status.blocker.reason} {.status.blocker.message}")
+	require.NoError(t, err)
+	require.Regexp(t, "^DrainBlocked .*node "+second+": .*osd\\.[0-9]+ .*stay.* until .*of node "+first+" are back", blocker)
+	require.Contains(t, strings.Join(daemonsOn(t, second), " "), "osd-")
+	t.Log(blocker)
+
+	for _, node := range []string{second, first} {
+		_, err := kubectl.Run(bounded(t), "uncordon", node)
+		require.NoError(t, err)
+	}
+	require.NoError(t, story.UntilReady(bounded(t), "storagecluster/"+story.Cluster))
+	require.NoError(t, kubectl.UntilField(bounded(t), kubectl.Namespace, "storagecluster/"+story.Cluster, `{.status.conditions[?(@.type=="Drainable")].status} {.status.drained}`, "True "))
+	require.NotContains(t, inCeph(t, "ceph osd dump -f json"), `"noout"]`)
+	result := w.end(t)
+	t.Logf("%s drained and back: %d writes acknowledged, 0 lost, longest stall %d ms", first, result.Acknowledged, result.LongestStallMillis)
+}
+
+// noticesASilentNode freezes a node that has a mon and an OSD, and sees it named.
+func noticesASilentNode(t *testing.T) {
+	w := startWriter(t, "silenced")
+	name := others(t, w.node)[0]
+	node, err := lab.Get(name)
+	require.NoError(t, err)
+	began := time.Now()
+	require.NoError(t, node.Freeze(bounded(t)))
+	t.Cleanup(func() { require.NoError(t, node.Thaw(context.WithoutCancel(t.Context()))) })
+	require.NoError(t, kubectl.Until(bounded(t), "the status to name "+name, func() (bool, string) {
+		seen, err := kubectl.Get(bounded(t), kubectl.Namespace, "storagecluster/"+story.Cluster, "{.status.blocker.reason} {.status.blocker.message}")
+		return err == nil && strings.HasPrefix(seen, "NodeLost ") && strings.Contains(seen, "node "+name), seen
+	}))
+	took := time.Since(began)
+	require.NoError(t, node.Thaw(bounded(t)))
+	require.NoError(t, story.UntilReady(bounded(t), "storagecluster/"+story.Cluster))
+	result := w.end(t)
+	t.Logf("%s was named %s after it froze: %d writes acknowledged, 0 lost, longest stall %d ms", name, took.Round(time.Second), result.Acknowledged, result.LongestStallMillis)
+}
+
+// others are the nodes beside one, those without the operator's leader first.
+func others(t *testing.T, node string) []string {
+	leader, err := kubectl.Get(bounded(t), kubectl.Namespace, "lease/cairn-operator", "{.spec.holderIdentity}")
+	require.NoError(t, err)
+	pod, _, _ := strings.Cut(leader, "_")
+	on, err := kubectl.Get(bounded(t), kubectl.Namespace, "pod/"+pod, "{.spec.nodeName}")
+	require.NoError(t, err)
+	nodes, err := lab.Nodes()
+	require.NoError(t, err)
+	var front, back []string
+	for _, other := range nodes {
+		switch other.Name {
+		case node:
+		case on:
+			back = append(back, other.Name)
+		default:
+			front = append(front, other.Name)
+		}
+	}
+	require.NotEmpty(t, front)
+	return append(front, back...)
+}
+
+// drain drains a node of the cluster's daemons.
+func drain(ctx context.Context, node, timeout string) error {
+	_, err := kubectl.Run(ctx, "drain", node, "--pod-selector=cairn.storage/cluster="+story.Cluster, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout="+timeout)
+	return err
+}
+
+// daemonsOn are the cluster's daemons that run on a node.
+func daemonsOn(t *testing.T, node string) []string {
+	out, err := kubectl.Run(bounded(t), "-n", kubectl.Namespace, "get", "pods", "-l", "cairn.storage/cluster="+story.Cluster,
+		"--field-selector=status.phase=Running,spec.nodeName="+node, "-o", `jsonpath={range .items[*]}{.metadata.labels.app\.kubernetes\.io/component}-{.metadata.labels.app\.kubernetes\.io/instance} {end}`)
+	require.NoError(t, err)
+	return strings.Fields(out)
+}
