@@ -77,8 +77,12 @@ func Test(t *testing.T) {
 		{"mons are taken away and added", changesTheMons},
 		{"a node is drained, and a second one only after it", drainsANode},
 		{"a node that falls silent is named", noticesASilentNode},
+		{"a pool is changed", changesAPool},
 		{"deleting what is in use is refused, with what uses it", deletionIsRefused},
+		{"the destruction of all data has to be confirmed", confirmsDestruction},
 		{"claims that are deleted leave nothing", deletedClaimsLeaveNothing},
+		{"a destroyed cluster leaves nothing, and a new one takes its disks", destroysACluster},
+		{"a cluster that was deleted with Retain comes back with its data", adoptsACluster},
 	} {
 		if !t.Run(part.name, part.run) && !keep {
 			return

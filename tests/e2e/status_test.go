@@ -25,7 +25,7 @@ func readsWell(t *testing.T) {
 func deletionIsRefused(t *testing.T) {
 	ctx := bounded(t)
 	for object, want := range map[string]string{
-		"storagecluster/main": "not deleted, because these BlockPools use it: fast. Delete them first",
+		"storagecluster/main": "not deleted, because it is used by BlockPool fast",
 		"blockpool/fast":      "not deleted, because the pool holds",
 	} {
 		_, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "delete", object, "--wait=false")
