@@ -63,6 +63,11 @@ type BlockPoolSpec struct {
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).isGreaterThan(quantity('0'))",message="spec.quota: must be more than 0, such as 500Gi; leave it out for no limit"
 	Quota *resource.Quantity `json:"quota,omitempty"`
+	// Compression of what is written from now on: none, passive (when a client hints at it), aggressive (unless a client
+	// hints against it) or force.
+	// +kubebuilder:default=none
+	// +kubebuilder:validation:Enum=none;passive;aggressive;force
+	Compression string `json:"compression,omitempty"`
 	// StorageClass that is made for the pool. Without it the pool has none.
 	// +optional
 	StorageClass *StorageClassSpec `json:"storageClass,omitempty"`

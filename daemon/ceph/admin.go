@@ -128,6 +128,9 @@ type PoolSpec struct {
 	DeviceClass string
 	// QuotaBytes limits the stored bytes; 0 is no limit.
 	QuotaBytes int64
+	// Compression is passive, aggressive or force; empty is none. It is for data that
+	// is written from then on.
+	Compression string
 	// Application is rbd, cephfs or rgw.
 	Application string
 }
@@ -137,6 +140,8 @@ type Pool struct {
 	ID   int64
 	Spec PoolSpec
 	PGs  int
+	// MinSize is with how many replicas at least the pool takes writes.
+	MinSize int
 	// Bytes stored (before replication), and that could still be stored.
 	BytesStored, BytesAvailable int64
 }

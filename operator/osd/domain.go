@@ -25,6 +25,7 @@ func Domains(osds []ceph.OSD, kind, class string, nodes []corev1.Node) int {
 			domains[known.Host] = true
 		}
 	}
+	delete(domains, "") // what bears no label of the kind is in none of them
 	return len(domains)
 }
 

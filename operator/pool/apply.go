@@ -3,7 +3,6 @@ package pool
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	storagev1 "k8s.io/api/storage/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -12,7 +11,6 @@ import (
 	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/operator/connection"
 	"github.com/cairn-storage/cairn/operator/kube"
-	"github.com/cairn-storage/cairn/operator/osd"
 )
 
 // apply makes the pool, then the users that may use it, then the StorageClass:
@@ -20,12 +18,16 @@ import (
 func (r *Reconciler) apply(ctx context.Context, o *Observed) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*connection.Timeout)
 	defer cancel()
-	if err := enoughDomains(ctx, o); err != nil {
-		return err
+	if o.InCeph == nil && o.Cluster.DeletionTimestamp != nil {
+		return &stop{v1alpha1.ReasonClusterNotReady, fmt.Sprintf("spec.cluster: StorageCluster %s is being deleted: no pool is made in it any more", o.Cluster.Name), lookAgain}
 	}
 	steps, held := o.plan()
 	if len(steps) > 0 && held == nil {
-		if err := o.Conn.EnsurePool(ctx, spec(o.Pool)); err != nil {
+		want := spec(o.Pool)
+		if err := allowed(ctx, o, want); err != nil {
+			return err
+		}
+		if err := o.Conn.EnsurePool(ctx, want); err != nil {
 			return err
 		}
 	}
@@ -47,33 +49,13 @@ func spec(pool *v1alpha1.BlockPool) ceph.PoolSpec {
 		Name: pool.Name, Size: int(pool.Spec.Replicas), FailureDomain: pool.Spec.FailureDomain,
 		DeviceClass: string(pool.Spec.DeviceClass), Application: "rbd",
 	}
+	if pool.Spec.Compression != "none" {
+		s.Compression = pool.Spec.Compression
+	}
 	if pool.Spec.Quota != nil {
 		s.QuotaBytes = pool.Spec.Quota.Value()
 	}
 	return s
-}
-
-// enoughDomains refuses a pool whose PGs could never be complete.
-func enoughDomains(ctx context.Context, o *Observed) error {
-	domain := o.Pool.Spec.FailureDomain
-	if domain != "host" && domain != "osd" {
-		return nil
-	}
-	osds, err := o.Conn.OSDs(ctx)
-	if err != nil {
-		return err
-	}
-	in := slices.DeleteFunc(osds, func(known ceph.OSD) bool { return !known.In })
-	found := osd.Domains(in, domain, string(o.Pool.Spec.DeviceClass), nil)
-	if found >= int(o.Pool.Spec.Replicas) || o.InCeph != nil {
-		return nil
-	}
-	class := ""
-	if o.Pool.Spec.DeviceClass != "" {
-		class = fmt.Sprintf(" of device class %q", o.Pool.Spec.DeviceClass)
-	}
-	return &stop{v1alpha1.ReasonTooFewDomains, fmt.Sprintf("spec.replicas: %d replicas need OSDs%s in %d different %ss; there are %d. Add OSDs, or ask for fewer replicas",
-		o.Pool.Spec.Replicas, class, o.Pool.Spec.Replicas, domain, found), lookAgain}
 }
 
 // ensureClasses makes the StorageClass and, where snapshots are installed, their

@@ -33,6 +33,9 @@ func Plan(now *ceph.Pool, pool *v1alpha1.BlockPool) (steps []v1alpha1.PlanStep) 
 	if now.Spec.QuotaBytes != want.QuotaBytes {
 		add("quota", v1alpha1.RiskNone, "limit what is stored to %s instead of %s", "spec.quota changed", limit(want.QuotaBytes), limit(now.Spec.QuotaBytes))
 	}
+	if now.Spec.Compression != want.Compression {
+		add("compression", v1alpha1.RiskNone, "compress what is written by %s instead of %s", "spec.compression changed", mode(want.Compression), mode(now.Spec.Compression))
+	}
 	if now.Spec.Application != want.Application {
 		add("application", v1alpha1.RiskNone, "mark the pool for %s", "it holds block volumes", want.Application)
 	}
@@ -61,6 +64,14 @@ func ofClass(spec ceph.PoolSpec) string {
 		return ""
 	}
 	return " of device class " + spec.DeviceClass
+}
+
+// mode of compression, in the words of the spec.
+func mode(compression string) string {
+	if compression == "" {
+		return "none"
+	}
+	return compression
 }
 
 func limit(bytes int64) string {

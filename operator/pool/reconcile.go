@@ -32,6 +32,8 @@ import (
 const (
 	lookAgainSoon = time.Second
 	lookAgain     = 30 * time.Second
+	// lookAgainPlacing is while Ceph moves data.
+	lookAgainPlacing = 5 * time.Second
 )
 
 // Reconciler reconciles BlockPools.
@@ -96,7 +98,6 @@ func (r *Reconciler) finish(ctx context.Context, pool *v1alpha1.BlockPool, o *Ob
 	}
 	status := *pool.Status.DeepCopy()
 	status.ObservedGeneration, ready.ObservedGeneration = pool.Generation, pool.Generation
-	meta.SetStatusCondition(&status.Conditions, ready)
 	if status.Plan = nil; o != nil {
 		status.Plan = o.Held
 	}
@@ -104,8 +105,12 @@ func (r *Reconciler) finish(ctx context.Context, pool *v1alpha1.BlockPool, o *Ob
 		if now, err := find(ctx, o.Conn, pool.Name); err == nil && now != nil {
 			fill(&status, now)
 		}
+		if busy := placing(ctx, o); busy != "" {
+			ready.Reason, ready.Message, again = v1alpha1.ReasonPlacingData, "as specified; Ceph is still placing data: "+busy, lookAgainPlacing
+		}
 		status.StorageClass = storageClassName(pool)
 	}
+	meta.SetStatusCondition(&status.Conditions, ready)
 	return ctrl.Result{RequeueAfter: again}, errors.Join(failure, r.writeStatus(ctx, pool, status))
 }
 

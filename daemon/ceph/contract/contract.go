@@ -141,9 +141,25 @@ func (s *suite) pools(t *testing.T) {
 	s.poolsAreCounted(t)
 	first, err := s.conn.PoolID(s.ctx, want.Name)
 	require.NoError(t, err)
-	want.QuotaBytes, want.Size = 64*mib, 3
-	require.NoError(t, s.conn.EnsurePool(s.ctx, want))
-	require.Equal(t, want, s.find(t, want.Name).Spec)
+	osds, err := s.conn.OSDs(s.ctx)
+	require.NoError(t, err)
+	for _, change := range []func(){
+		func() { want.QuotaBytes, want.Size = 64*mib, 3 },
+		func() { want.Size = 2 },
+		func() { want.Compression = "aggressive" },
+		func() { want.Compression = "" },
+		func() { want.FailureDomain = "host" },
+		func() { want.FailureDomain, want.DeviceClass = "osd", osds[0].Class },
+	} {
+		change()
+		require.NoError(t, s.conn.EnsurePool(s.ctx, want))
+		now := s.find(t, want.Name)
+		require.Equal(t, want, now.Spec)
+		require.Equal(t, want.Size-want.Size/2, now.MinSize, "one replica of three may be missing, and one of two")
+		id, err := s.conn.PoolID(s.ctx, want.Name)
+		require.NoError(t, err)
+		require.Equal(t, first, id, "it is changed in place")
+	}
 	require.NoError(t, s.conn.RemovePool(s.ctx, want.Name))
 	require.Nil(t, s.find(t, want.Name))
 	require.NoError(t, s.conn.EnsurePool(s.ctx, want))

@@ -153,6 +153,13 @@ func (c *Cluster) stillMissed(id int) string {
 	return ""
 }
 
+// SetPGs sets how many PGs are in which state, whatever is up.
+func (c *Cluster) SetPGs(pgs map[string]int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.states = pgs
+}
+
 // PurgeOSD takes an OSD out of all maps.
 func (c *Cluster) PurgeOSD(ctx context.Context, id int) error {
 	if err := c.enter(ctx, "PurgeOSD"); err != nil {
@@ -276,7 +283,7 @@ func (c *Cluster) Pools(ctx context.Context) ([]ceph.Pool, error) {
 	defer c.mu.Unlock()
 	var out []ceph.Pool
 	for _, id := range slices.Sorted(maps.Keys(c.pools)) {
-		out = append(out, ceph.Pool{ID: id, Spec: c.pools[id].spec, PGs: pgs, BytesStored: c.pools[id].stored(), BytesAvailable: c.available(id)})
+		out = append(out, ceph.Pool{ID: id, Spec: c.pools[id].spec, PGs: pgs, MinSize: c.pools[id].spec.Size - c.pools[id].spec.Size/2, BytesStored: c.pools[id].stored(), BytesAvailable: c.available(id)})
 	}
 	return out, nil
 }

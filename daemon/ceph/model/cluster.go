@@ -27,6 +27,7 @@ type Cluster struct {
 	out      map[int]bool        // OSDs that were taken out by hand
 	moving   map[int]bool        // OSDs that hold what is nowhere else
 	noOut    map[string]bool     // hosts whose OSDs are not taken out
+	states   map[string]int      // PGs by state; nil follows the OSDs
 	recovers bool                // some PGs are not clean, whatever is up
 	users    map[string]user
 	pools    map[int64]*pool

@@ -2,6 +2,7 @@ package model
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/cairn-storage/cairn/daemon/ceph"
@@ -10,6 +11,9 @@ import (
 // pgs by state: all are clean while every OSD that takes part is up, and none
 // recovers.
 func (c *Cluster) pgs() map[string]int {
+	if c.states != nil {
+		return maps.Clone(c.states)
+	}
 	if len(c.osds) == 0 {
 		return map[string]int{}
 	}

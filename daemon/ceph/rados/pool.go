@@ -1,6 +1,7 @@
 package rados
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -9,12 +10,16 @@ import (
 )
 
 type poolsAnswer []struct {
-	ID           int64          `json:"pool_id"`
-	Name         string         `json:"pool_name"`
-	Size         int            `json:"size"`
-	PGs          int            `json:"pg_num"`
-	CrushRule    int            `json:"crush_rule"`
-	QuotaBytes   int64          `json:"quota_max_bytes"`
+	ID         int64  `json:"pool_id"`
+	Name       string `json:"pool_name"`
+	Size       int    `json:"size"`
+	PGs        int    `json:"pg_num"`
+	CrushRule  int    `json:"crush_rule"`
+	MinSize    int    `json:"min_size"`
+	QuotaBytes int64  `json:"quota_max_bytes"`
+	Options    struct {
+		Compression string `json:"compression_mode"`
+	} `json:"options"`
 	Applications map[string]any `json:"application_metadata"`
 }
 
@@ -60,7 +65,10 @@ func (c *conn) Pools(ctx context.Context) ([]ceph.Pool, error) {
 func poolsOf(pools poolsAnswer, df *dfAnswer, rules rulesAnswer) []ceph.Pool {
 	out := make([]ceph.Pool, 0, len(pools))
 	for _, p := range pools {
-		pool := ceph.Pool{ID: p.ID, PGs: p.PGs, Spec: ceph.PoolSpec{Name: p.Name, Size: p.Size, QuotaBytes: p.QuotaBytes}}
+		pool := ceph.Pool{ID: p.ID, PGs: p.PGs, MinSize: p.MinSize, Spec: ceph.PoolSpec{Name: p.Name, Size: p.Size, QuotaBytes: p.QuotaBytes}}
+		if p.Options.Compression != "none" {
+			pool.Spec.Compression = p.Options.Compression
+		}
 		for application := range p.Applications {
 			pool.Spec.Application = application
 		}
@@ -140,6 +148,9 @@ func changes(now, want ceph.PoolSpec, rule string) (todo []command) {
 	}
 	if now.Size != want.Size {
 		set("size", strconv.Itoa(want.Size))
+	}
+	if now.Compression != want.Compression {
+		set("compression_mode", cmp.Or(want.Compression, "none"))
 	}
 	if now.QuotaBytes != want.QuotaBytes {
 		todo = append(todo, command{"prefix": "osd pool set-quota", "pool": want.Name, "field": "max_bytes", "val": strconv.FormatInt(want.QuotaBytes, 10)})
