@@ -32,6 +32,8 @@ const (
 	ReasonNoDevices        = "NoDevices"
 	ReasonWaitingForMgr    = "WaitingForMgr"
 	ReasonPodFailing       = "PodFailing"
+	ReasonKeysMismatch     = "KeysMismatch"
+	ReasonMonsMissing      = "MonsMissing"
 	ReasonKeysMissing      = "KeysMissing"
 	ReasonCephUnreachable  = "CephUnreachable"
 	ReasonStepFailed       = "StepFailed"
@@ -41,6 +43,9 @@ const (
 	ReasonMonLost          = "MonLost"
 	ReasonDiskFailed       = "DiskFailed"
 	ReasonInUse            = "InUse"
+	ReasonDeleting         = "Deleting"
+	ReasonNotConfirmed     = "NotConfirmed"
+	ReasonNodeGone         = "NodeGone"
 	ReasonClusterNotFound  = "ClusterNotFound"
 	ReasonClusterNotReady  = "ClusterNotReady"
 	ReasonNameTaken        = "NameTaken"
@@ -51,7 +56,13 @@ const (
 	ReasonNodeDrained      = "NodeDrained"
 	ReasonNodeLost         = "NodeLost"
 	ReasonTooFewDomains    = "TooFewFailureDomains"
+	ReasonNoRoom           = "NoRoom"
+	ReasonNotSafeToChange  = "NotSafeToChange"
+	ReasonPlacingData      = "PlacingData"
 )
+
+// DeletionDestroy is the deletion policy that empties the disks.
+const DeletionDestroy = "Destroy"
 
 // The reasons why a device is not usable.
 const (

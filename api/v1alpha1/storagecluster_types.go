@@ -21,6 +21,7 @@ import (
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 40",message="metadata.name: at most 40 characters, so that the names of the cluster's daemons fit"
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')",message="metadata.name: lower-case letters, digits and -, and it must begin with a letter: the mons' Services bear it"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.deletion) || !has(self.spec.deletion.confirmation) || size(self.spec.deletion.confirmation) == 0 || self.spec.deletion.confirmation == 'yes-destroy-all-data-of-' + self.metadata.name",message="spec.deletion.confirmation: must be yes-destroy-all-data-of- and the cluster's own name"
 type StorageCluster struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -261,11 +262,27 @@ type DrainSpec struct {
 
 // DeletionSpec says what happens to the data when the StorageCluster is deleted.
 type DeletionSpec struct {
-	// Policy Retain keeps the devices, the mons' stores and the Secret with the cluster's keys.
+	// Policy Retain keeps the devices, the mons' stores and addresses, and the Secrets with keys: a StorageCluster of the
+	// same name takes them up again. Destroy empties the devices and removes all else, once Confirmation is given.
 	// +kubebuilder:default=Retain
-	// +kubebuilder:validation:Enum=Retain
+	// +kubebuilder:validation:Enum=Retain;Destroy
 	Policy string `json:"policy,omitempty"`
+	// Confirmation of Destroy: yes-destroy-all-data-of- and the cluster's name. Without it a deleted cluster stays as it is.
+	// +optional
+	// +kubebuilder:validation:MaxLength=80
+	Confirmation string `json:"confirmation,omitempty"`
+	// SkipNodes are nodes that are gone for ever: Destroy does not wait for them, and what is on their disks stays.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=1000
+	SkipNodes []NodeName `json:"skipNodes,omitempty"`
 }
+
+// NodeName names a Kubernetes node.
+//
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=253
+type NodeName string
 
 // StorageClusterStatus is what the cluster is.
 type StorageClusterStatus struct {

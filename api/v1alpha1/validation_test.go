@@ -109,8 +109,13 @@ func TestAWrongStorageClusterIsRefusedWithTheFieldAndWhatIsRight(t *testing.T) {
 			storage + `, ceph: {config: {osd: {osd_max_backfills: "1\nkeyring = x"}}}}`, []string{"spec.ceph.config", "one line"}},
 		"a value of two lines, parted by a carriage return": {
 			storage + `, ceph: {config: {osd: {osd_max_backfills: "1\rkeyring = x"}}}}`, []string{"spec.ceph.config", "one line"}},
-		"a deletion that destroys, which this version does not do": {
-			storage + `, deletion: {policy: Destroy}}`, []string{"spec.deletion.policy", `"Retain"`}},
+		"a deletion policy that is not one": {
+			storage + `, deletion: {policy: Delete}}`, []string{"spec.deletion.policy", `"Retain", "Destroy"`}},
+		"a confirmation for another cluster": {
+			`{metadata: {name: main}, ` + storage + `, deletion: {policy: Destroy, confirmation: yes-destroy-all-data-of-other}}}`,
+			[]string{"spec.deletion.confirmation", "yes-destroy-all-data-of-"}},
+		"a confirmation that is only a yes": {
+			`{metadata: {name: main}, ` + storage + `, deletion: {confirmation: "yes"}}}`, []string{"spec.deletion.confirmation"}},
 	} {
 		t.Run(name, func(t *testing.T) { refused(t, "StorageCluster", test) })
 	}
@@ -125,6 +130,7 @@ func TestAWrongBlockPoolIsRefusedWithTheFieldAndWhatIsRight(t *testing.T) {
 		"no replica":             {`{spec: {cluster: main, replicas: 0}}`, []string{"spec.replicas", "at least 2"}},
 		"eleven replicas":        {`{spec: {cluster: main, replicas: 11}}`, []string{"spec.replicas", "less than or equal to 10"}},
 		"an unknown domain":      {`{spec: {cluster: main, failureDomain: planet}}`, []string{"spec.failureDomain", `"osd", "host", "rack", "zone", "region"`}},
+		"an unknown compression": {`{spec: {cluster: main, compression: zstd}}`, []string{"spec.compression", `"none", "passive", "aggressive", "force"`}},
 		"a class in upper case":  {`{spec: {cluster: main, deviceClass: SSD}}`, []string{"spec.deviceClass"}},
 		"a quota of nothing":     {`{spec: {cluster: main, quota: "0"}}`, []string{"spec.quota", "more than 0", "500Gi"}},
 		"a negative quota":       {`{spec: {cluster: main, quota: -1Gi}}`, []string{"spec.quota", "more than 0"}},
@@ -163,6 +169,8 @@ func TestGoodSpecsAreTaken(t *testing.T) {
 		"sizes as numbers and as quantities":       {"StorageCluster", `{spec: {storage: {nodeSelector: {}, filter: {minSize: 1000000, maxSize: 4Ti}}}}`},
 		"a registry with a port and a digest":      {"StorageCluster", node + `, ceph: {image: "registry.example.com:5000/ceph/ceph:v20.2@sha256:` + digest + `"}}`},
 		"options of one daemon":                    {"StorageCluster", node + `, ceph: {config: {osd.3: {osd_max_backfills: "2"}}}}`},
+		"a destruction that is not confirmed yet":  {"StorageCluster", node + `, deletion: {policy: Destroy}}`},
+		"a destruction that is confirmed":          {"StorageCluster", `{metadata: {name: main}, ` + node + `, deletion: {policy: Destroy, confirmation: yes-destroy-all-data-of-main, skipNodes: [n9]}}}`},
 		"a quota as a number":                      {"BlockPool", `{spec: {cluster: main, quota: 1073741824}}`},
 		"a pool without a StorageClass":            {"BlockPool", `{spec: {cluster: main}}`},
 		"a StorageClass with a name and xfs":       {"BlockPool", `{spec: {cluster: main, storageClass: {name: fast.ssd, fsType: xfs}}}`},

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/daemon/ceph"
@@ -54,17 +55,37 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		return r.loosen(ctx, o, s)
 	case s.Purge != nil:
 		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.PurgeOSD(ctx, *s.Purge) })
+	case s.Destroy:
+		return r.beginDestruction(ctx, o)
+	}
+	for _, object := range s.Stop {
+		if err := r.delete(ctx, object, client.PropagationPolicy(metav1.DeletePropagationForeground)); err != nil {
+			return err
+		}
 	}
 	for _, object := range s.Delete {
-		uid := object.GetUID()
-		if err := r.Client.Delete(ctx, object, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("delete %s: %w", describe(object), err)
+		if err := r.delete(ctx, object); err != nil {
+			return err
+		}
+	}
+	for _, object := range s.Create {
+		if err := ignoreExists(r.Client.Create(ctx, object, client.FieldOwner(kube.Manager))); err != nil {
+			return fmt.Errorf("create %s: %w", describe(object), err)
 		}
 	}
 	for _, object := range s.Apply {
 		if err := kube.Apply(ctx, r.Client, object); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// delete deletes an object that was seen, and no other of its name.
+func (r *Reconciler) delete(ctx context.Context, object client.Object, options ...client.DeleteOption) error {
+	uid := object.GetUID()
+	if err := r.Client.Delete(ctx, object, append(options, client.Preconditions{UID: &uid})...); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("delete %s: %w", describe(object), err)
 	}
 	return nil
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/cairn-storage/cairn/operator/osd"
 )
 
-// inUse is a cluster that runs and has a pool.
-func inUse(t *testing.T) *scene {
+// serving is a cluster that runs and has a pool.
+func serving(t *testing.T) *scene {
 	s := running(t)
 	s.Cluster.Generation = 4
 	s.Ceph.Status.Pools = 2
@@ -76,7 +76,7 @@ func TestEveryStepSaysWhatItRisks(t *testing.T) {
 		}, map[string]v1alpha1.Risk{"mon-c-remove": v1alpha1.RiskNone}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := inUse(t)
+			s := serving(t)
 			c.change(s)
 			risks := s.risks()
 			for step, want := range c.want {
@@ -87,13 +87,13 @@ func TestEveryStepSaysWhatItRisks(t *testing.T) {
 }
 
 func TestAVerbThatNamesNoRiskIsTakenForTheWorst(t *testing.T) {
-	require.Equal(t, v1alpha1.RiskDestroys, inUse(t).riskOf(&Step{}))
-	require.Equal(t, v1alpha1.RiskDestroys, inUse(t).riskOf(&Step{Delete: nil, Purge: new(int)}))
+	require.Equal(t, v1alpha1.RiskDestroys, serving(t).riskOf(&Step{}))
+	require.Equal(t, v1alpha1.RiskDestroys, serving(t).riskOf(&Step{Delete: nil, Purge: new(int)}))
 }
 
 func TestHeldStepsWaitForApproval(t *testing.T) {
 	manual := func(t *testing.T) *scene {
-		s := inUse(t)
+		s := serving(t)
 		s.Cluster.Spec.Approval = v1alpha1.ApprovalManual
 		takeOut(s)
 		return s

@@ -45,17 +45,17 @@ func desired(o *Observed, helperImage string) *Desired {
 	d := &Desired{Drain: disruption.Decide(o.drain())}
 	count := int(o.Cluster.Spec.Mon.Count)
 	d.Mons = d.desireMons(o)
-	if missing := count - len(d.Mons); missing > 0 && d.Retiring == nil {
+	if missing := count - len(d.Mons); missing > 0 && d.Retiring == nil && !o.noMoreMons() {
 		d.missingMonNodes = missing
 		d.Problems = append(d.Problems, osd.Problem{Reason: v1alpha1.ReasonNotEnoughNodes, Message: fmt.Sprintf(
 			"%d mons need %d ready nodes that match spec.placement.nodeSelector, one more each; %d mons have one. Add nodes, uncordon them, or set spec.mon.allowSharedNode",
 			count, count, len(d.Mons))})
 	}
-	for _, m := range d.Mons {
-		d.MonServices = append(d.MonServices, mon.Service(o.Cluster, m))
-	}
-	if o.Keys == nil {
+	if o.Keys == nil || o.monsMissing() {
 		return d
+	}
+	for _, m := range d.Mons {
+		d.MonServices = append(d.MonServices, mon.Service(o.Cluster, o.Keys.FSID, m))
 	}
 	d.Keyrings = o.Keys.keyrings(o.Cluster, mgrNames(o.Cluster))
 	d.desireDaemons(o)
@@ -70,7 +70,8 @@ func (d *Desired) desireDaemons(o *Observed) {
 	}
 	d.Configuration = []*corev1.ConfigMap{configMap(o.Cluster, o.Keys.FSID, d.Mons)}
 	for _, m := range d.Mons {
-		d.MonDeployments = append(d.MonDeployments, mon.Deployment(o.Cluster, o.Keys.FSID, m, d.Mons, o.Deployments[mon.ObjectName(o.Cluster, m.Name)]))
+		live := o.Deployments[mon.ObjectName(o.Cluster, m.Name)]
+		d.MonDeployments = append(d.MonDeployments, mon.Deployment(o.Cluster, o.Keys.FSID, m, d.Mons, live, o.needsStore(m, live)))
 	}
 	for _, name := range mgrNames(o.Cluster) {
 		d.MgrDeployments = append(d.MgrDeployments, mgr.Deployment(o.Cluster, name))

@@ -141,9 +141,7 @@ func (p *planner) noOut() error {
 // loosen lets pods be evicted where a fresh look, past every cache, asks for the
 // same as the one that the step came from.
 func (r *Reconciler) loosen(ctx context.Context, o *Observed, s Step) error {
-	fresh := &Reconciler{Client: uncached{Client: r.Client, live: r.Live}, Live: r.Live, Connections: r.Connections,
-		Image: r.Image, Namespace: r.Namespace, Events: r.Events, Now: r.Now}
-	seen, err := fresh.observe(ctx, o.Cluster)
+	seen, err := r.fromServer().observe(ctx, o.Cluster)
 	if err != nil {
 		return err
 	}
@@ -163,22 +161,6 @@ func same(a, b *policyv1.PodDisruptionBudget) bool {
 	}
 	right, err := kube.Hash(b)
 	return err == nil && left == right
-}
-
-// uncached reads from the server.
-type uncached struct {
-	client.Client
-	live client.Reader
-}
-
-// Get reads one object from the server.
-func (u uncached) Get(ctx context.Context, key client.ObjectKey, object client.Object, opts ...client.GetOption) error {
-	return u.live.Get(ctx, key, object, opts...)
-}
-
-// List reads objects from the server.
-func (u uncached) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
-	return u.live.List(ctx, list, opts...)
 }
 
 // nodeLost names the nodes that do not answer, and their daemons.

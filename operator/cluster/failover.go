@@ -40,8 +40,11 @@ func (d *Desired) desireMons(o *Observed) []mon.Mon {
 }
 
 func (o *Observed) assign(have []mon.Mon) []mon.Mon {
+	if o.noMoreMons() {
+		return have
+	}
 	spec := o.Cluster.Spec.Mon
-	return mon.Assign(have, monNodes(o), int(spec.Count), spec.AllowSharedNode, o.Cluster.Status.LastMon)
+	return mon.Assign(have, monNodes(o), int(spec.Count), spec.AllowSharedNode, o.lastMon())
 }
 
 // watchedMons are the mons, with since when they are out of quorum. While Ceph

@@ -48,7 +48,7 @@ func TestANewClusterIsForeseenToItsEnd(t *testing.T) {
 }
 
 func TestAnAddedDeviceIsForeseenToItsOSDsStart(t *testing.T) {
-	s := inUse(t)
+	s := serving(t)
 	addDevice(s)
 	s.Inventory["n1"].Status.Devices[2].Size = resource.MustParse("1Ti")
 	f := s.foresee()
@@ -61,7 +61,7 @@ func TestAnAddedDeviceIsForeseenToItsOSDsStart(t *testing.T) {
 }
 
 func TestARemovalIsForeseenToItsEnd(t *testing.T) {
-	s := inUse(t)
+	s := serving(t)
 	s.Cluster.Spec.Storage.Nodes[2].Devices = s.Cluster.Spec.Storage.Nodes[2].Devices[:1]
 	f := s.foresee()
 	require.Nil(t, f.Blocker)
@@ -71,7 +71,7 @@ func TestARemovalIsForeseenToItsEnd(t *testing.T) {
 }
 
 func TestRestartsAreForeseenOneAfterTheOther(t *testing.T) {
-	s := inUse(t)
+	s := serving(t)
 	s.Cluster.Spec.Ceph.Image = "ceph:next"
 	f := s.foresee()
 	require.Equal(t, []string{"mon-a", "mgr-a", "osd-0", "osd-1"}, f.names()[:4])
@@ -82,14 +82,14 @@ func TestRestartsAreForeseenOneAfterTheOther(t *testing.T) {
 }
 
 func TestWhatStopsAPlanIsForeseen(t *testing.T) {
-	s := inUse(t)
+	s := serving(t)
 	s.Cluster.Spec.Storage.Nodes[2].Devices = s.Cluster.Spec.Storage.Nodes[2].Devices[:1]
 	s.Ceph.Status.BytesUsed = 100 << 40
 	f := s.foresee()
 	require.Equal(t, v1alpha1.ReasonNotSafeToRemove, f.Blocker.Reason)
 	require.Contains(t, f.Stop, "osd.5")
 	t.Run("nothing counts on what is broken", func(t *testing.T) {
-		s := inUse(t)
+		s := serving(t)
 		s.Ceph.OSDs[0].Up, s.Ceph.Status.OSDsUp = false, 5
 		s.Cluster.Spec.Mgr.Count = 1
 		s.Cluster.Spec.Storage.Nodes[2].Devices[0].DeviceClass = "" // as it was
@@ -101,7 +101,7 @@ func TestWhatStopsAPlanIsForeseen(t *testing.T) {
 }
 
 func TestApprovalsAreForeseen(t *testing.T) {
-	s := inUse(t)
+	s := serving(t)
 	s.Cluster.Spec.Approval = v1alpha1.ApprovalManual
 	s.Cluster.Spec.Storage.Nodes[2].Devices = s.Cluster.Spec.Storage.Nodes[2].Devices[:1]
 	v1alpha1.Approve(s.Cluster, "osd-5-drain")
@@ -115,7 +115,7 @@ func TestApprovalsAreForeseen(t *testing.T) {
 }
 
 func TestForeseeingChangesNothing(t *testing.T) {
-	s := inUse(t)
+	s := serving(t)
 	takeOut(s)
 	addDevice(s)
 	s.Cluster.Spec.Mon.Count = 1

@@ -26,11 +26,15 @@ type Observed struct {
 	Nodes     []corev1.Node
 	Inventory map[string]*v1alpha1.NodeStorage
 	Pools     []v1alpha1.BlockPool
+	// InUse says what keeps the cluster although it was deleted; else empty.
+	InUse string
 
 	// Keys is nil while the Secret with the keys does not exist.
 	Keys *Keys
 	// KeysError says what is wrong with a Secret that does.
 	KeysError error
+	// keptLastMon is the last name that a mon of an earlier StorageCluster was given.
+	keptLastMon string
 	// Mons as their Services record them.
 	Mons []mon.Mon
 	// OSDKeys by UUID.
@@ -75,6 +79,7 @@ func (r *Reconciler) observe(ctx context.Context, cluster *v1alpha1.StorageClust
 	if err := errors.Join(r.observeNodes(ctx, o), r.observeObjects(ctx, o), r.observeKeys(ctx, o)); err != nil {
 		return nil, err
 	}
+	o.refuseOtherKeys()
 	o.Mons = mon.Observed(monServices(o.Services), o.nodeAddress)
 	r.observeCeph(ctx, o)
 	return o, nil
@@ -156,6 +161,7 @@ func (r *Reconciler) observeKeys(ctx context.Context, o *Observed) error {
 		return fmt.Errorf("read the keys: %w", err)
 	}
 	o.Keys, o.KeysError = readKeys(&secret)
+	o.keptLastMon = secret.Annotations[kube.AnnotationLastMon]
 	return nil
 }
 

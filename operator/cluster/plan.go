@@ -43,6 +43,12 @@ type Step struct {
 	Recheck bool
 	// Delete deletes objects, in order.
 	Delete []client.Object
+	// Stop deletes Deployments, each of which then stays until its pods are gone.
+	Stop []client.Object
+	// Create makes objects that do not exist.
+	Create []client.Object
+	// Destroy writes down that the cluster is destroyed.
+	Destroy bool
 	// Reason of the blocker that the gate is; empty is NotSafeToRestart.
 	Reason string
 	// Failed is why the step did not succeed when it was tried.
@@ -97,9 +103,6 @@ func (p *planner) keys() error {
 	}
 	return nil
 }
-
-// hadKeys reports whether anything was ever made with the cluster's keys.
-func (o *Observed) hadKeys() bool { return o.Cluster.Status.FSID != "" || len(o.Deployments) > 0 }
 
 // foundation is what daemons need before they start.
 func (p *planner) foundation() error {
@@ -167,7 +170,9 @@ func (p *planner) quorumGap(name string) string {
 		return fmt.Sprintf("mon %s is in quorum", missing[0])
 	}
 	for _, d := range p.d.MonDeployments {
-		if other := d.Labels[kube.LabelInstance]; other != name && rolling(p.o.Deployments[d.Name]) {
+		other, live := d.Labels[kube.LabelInstance], p.o.Deployments[d.Name]
+		begins := mon.Kept(live) && !slices.Contains(s.Mons, other) // it waits for a store that it never had
+		if other != name && rolling(live) && !begins {
 			return fmt.Sprintf("mon %s has restarted", other)
 		}
 	}

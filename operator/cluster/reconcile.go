@@ -10,6 +10,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -72,10 +73,14 @@ func (r *Reconciler) Reconcile(ctx context.Context, cluster *v1alpha1.StorageClu
 		return ctrl.Result{}, r.refuse(ctx, cluster, v1alpha1.ReasonWrongNamespace, fmt.Sprintf(
 			"Cairn runs clusters in its own namespace only. Make the StorageCluster in namespace %s", r.Namespace))
 	}
+	inUse := ""
 	if cluster.DeletionTimestamp != nil {
-		return r.remove(ctx, cluster)
-	}
-	if controllerutil.AddFinalizer(cluster, kube.Finalizer) {
+		using, result, err := r.remove(ctx, cluster)
+		if using == "" || err != nil {
+			return result, err
+		}
+		inUse = using
+	} else if controllerutil.AddFinalizer(cluster, kube.Finalizer) {
 		if err := r.Client.Update(ctx, cluster); err != nil {
 			return ctrl.Result{}, fmt.Errorf("protect the StorageCluster: %w", err)
 		}
@@ -84,6 +89,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, cluster *v1alpha1.StorageClu
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	observed.InUse = inUse
 	steps, err := Plan(observed, want)
 	if err != nil {
 		return ctrl.Result{}, err
@@ -158,11 +164,12 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		For(&v1alpha1.StorageCluster{}).
 		Owns(&appsv1.Deployment{}).
-		Owns(&corev1.Service{}).
 		Owns(&corev1.ConfigMap{}).
 		Owns(&corev1.Secret{}).
 		Owns(&policyv1.PodDisruptionBudget{}).
+		Owns(&batchv1.Job{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(clusterOfLabels)).
+		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(clusterOfLabels)).
 		Watches(&v1alpha1.NodeStorage{}, every).
 		Watches(&corev1.Node{}, every, builder.WithPredicates(nodeChanges)).
 		WatchesRawSource(source.TypedChannel(r.Connections.Wake, wake())).

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,7 +26,7 @@ func status(o *Observed, d *Desired, steps []Step) v1alpha1.StorageClusterStatus
 	s := *o.Cluster.Status.DeepCopy()
 	s.ObservedGeneration = o.Cluster.Generation
 	s.Plan = planOf(steps)
-	s.LastMon = mon.Last(o.Mons, s.LastMon)
+	s.LastMon = mon.Last(o.Mons, o.lastMon())
 	s.Mons = daemons(int(o.Cluster.Spec.Mon.Count), 0)
 	s.Mgrs = daemons(int(o.Cluster.Spec.Mgr.Count), 0)
 	s.OSDs = daemons(len(d.Targets), 0)
@@ -93,7 +94,7 @@ func planOf(steps []Step) (plan []v1alpha1.PlanStep) {
 // blockerOf chains the rules that say what holds things up: the first that
 // finds something wins.
 func blockerOf(o *Observed, d *Desired, steps []Step) *v1alpha1.Blocker {
-	for _, rule := range []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{keysMissing, monNodesMissing, diskFailed, podFailing, deviceProblem, nodeLost, noQuorum, stepFailed, drainBlocked, nodeDrained, unapproved, gated} {
+	for _, rule := range []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{inUse, keysMissing, monsMissing, monNodesMissing, diskFailed, podFailing, deviceProblem, nodeLost, noQuorum, stepFailed, drainBlocked, nodeDrained, unapproved, gated} {
 		if b := rule(o, d, steps); b != nil {
 			return b
 		}
@@ -108,11 +109,13 @@ func blocker(reason, format string, args ...any) *v1alpha1.Blocker {
 // keysMissing: a cluster that exists without its keys must not get new ones.
 func keysMissing(o *Observed, _ *Desired, _ []Step) *v1alpha1.Blocker {
 	switch {
+	case errors.As(o.KeysError, new(*mismatchError)):
+		return blocker(v1alpha1.ReasonKeysMismatch, "%v. Restore the Secret that fits the data", o.KeysError)
 	case o.KeysError != nil:
 		return blocker(v1alpha1.ReasonKeysMissing, "%v. Restore the Secret from a backup", o.KeysError)
 	case o.Keys == nil && o.hadKeys():
 		return blocker(v1alpha1.ReasonKeysMissing, "the Secret %s with the fsid %s and the keys of the cluster is gone. Cairn makes no new ones, because they would not fit the data. Restore the Secret from a backup",
-			KeysName(o.Cluster), o.Cluster.Status.FSID)
+			KeysName(o.Cluster), o.founded())
 	}
 	return nil
 }

@@ -82,7 +82,10 @@ var situations = map[string]struct {
 		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: "0/3 nodes are available"}}
 		s.Pods = append(s.Pods, pod)
 	}, v1alpha1.ReasonPodFailing, "", "", []string{"mgr-a", "cannot be scheduled: 0/3 nodes"}},
-	"keys that are gone": {running, func(s *scene) { s.Keys = nil }, v1alpha1.ReasonKeysMissing, "", "", []string{"main-keys", "Restore the Secret from a backup"}},
+	"keys of another cluster": {running, func(s *scene) { s.Keys.FSID = "11111111-2222-4333-8444-555555555555"; s.refuseOtherKeys() }, v1alpha1.ReasonKeysMismatch, "", "",
+		[]string{"main-keys", "11111111-2222-4333-8444-555555555555", "Restore the Secret that fits the data"}},
+	"mons that nothing leads to": {running, func(s *scene) { s.Mons = nil }, v1alpha1.ReasonMonsMissing, "", "", []string{"main-mon-…", "from a backup"}},
+	"keys that are gone":         {running, func(s *scene) { s.Keys = nil }, v1alpha1.ReasonKeysMissing, "", "", []string{"main-keys", "Restore the Secret from a backup"}},
 	"mons that do not answer": {running, func(s *scene) { s.Ceph, s.CephError = nil, errors.New("timed out") }, v1alpha1.ReasonCephUnreachable, v1alpha1.ReasonNoQuorum, v1alpha1.ReasonUnknown,
 		[]string{"the mons do not answer: timed out", "get pods -l app.kubernetes.io/component=mon"}},
 	"restarts that are not safe": {running, func(s *scene) {
@@ -166,9 +169,10 @@ func TestAStepThatFailedIsTheBlocker(t *testing.T) {
 }
 
 // Reasons that other tests emit: those of pools, of clusters that are refused,
-// of steps that failed, of removals, of failovers and of drains.
+// of steps that failed, of removals, of failovers, of drains and of destructions.
 var elsewhere = []string{"StepFailed", "InUse", "WrongNamespace", "ClusterNotFound", "ClusterNotReady", "NameTaken", "TooFewFailureDomains", "NotSafeToRemove", "MonLost",
-	"OneAtATime", "Protected", "DrainBlocked", "NodeDrained", "NodeLost", "NeedsApproval"}
+	"OneAtATime", "Protected", "DrainBlocked", "NodeDrained", "NodeLost", "NeedsApproval",
+	"NoRoom", "NotSafeToChange", "PlacingData", "Deleting", "NotConfirmed", "NodeGone"}
 
 func TestEveryReasonIsEmittedBySomeRule(t *testing.T) {
 	emitted := map[string]bool{}

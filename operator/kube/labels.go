@@ -24,9 +24,17 @@ const (
 	AnnotationDevice  = "cairn.storage/device"
 	// AnnotationMissing of a mon's Service is since when the mon is out of quorum.
 	AnnotationMissing = "cairn.storage/out-of-quorum-since"
+	// AnnotationFSID of a mon's Service is the fsid of the cluster that it is a mon of.
+	AnnotationFSID = "cairn.storage/fsid"
+	// AnnotationLastMon of the Secret with the keys is the last name that a mon was
+	// given, while no StorageCluster remembers it.
+	AnnotationLastMon = "cairn.storage/last-mon"
 	AnnotationUUID    = "cairn.storage/osd-uuid"
 	// AnnotationLeaving of an OSD's Secret says that the OSD is being removed.
 	AnnotationLeaving = "cairn.storage/leaving"
+	// AnnotationDestroying of a StorageCluster is since when it is destroyed: there is
+	// no way back.
+	AnnotationDestroying = "cairn.storage/destroying-since"
 	// AnnotationApplied is a hash of what was last applied.
 	AnnotationApplied = "cairn.storage/applied"
 

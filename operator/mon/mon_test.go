@@ -75,7 +75,7 @@ func TestAMonIsReadBackFromItsService(t *testing.T) {
 			cluster := &v1alpha1.StorageCluster{ObjectMeta: metav1.ObjectMeta{Name: "main"}}
 			cluster.Spec.Network.Provider = test.provider
 			made := Mon{Name: "b", Node: "n2", Founders: []string{"a", "b", "c"}}
-			service := Service(cluster, made)
+			service := Service(cluster, "", made)
 			service.Spec.ClusterIP = test.clusterIP
 			addresses := map[string]string{"n2": "192.168.0.2"}
 			made.Address = test.want
@@ -86,7 +86,7 @@ func TestAMonIsReadBackFromItsService(t *testing.T) {
 
 func TestObservedMonsComeInOneOrder(t *testing.T) {
 	cluster := &v1alpha1.StorageCluster{}
-	b, a := Service(cluster, Mon{Name: "b"}), Service(cluster, Mon{Name: "a"})
+	b, a := Service(cluster, "", Mon{Name: "b"}), Service(cluster, "", Mon{Name: "a"})
 	none := func(string) string { return "" }
 	require.Equal(t, Observed([]corev1.Service{*a, *b}, none), Observed([]corev1.Service{*b, *a}, none))
 }

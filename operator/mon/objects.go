@@ -3,6 +3,7 @@ package mon
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,10 +16,11 @@ import (
 	"github.com/cairn-storage/cairn/operator/kube"
 )
 
-// Service gives a mon its stable address and records where it runs.
-func Service(cluster *v1alpha1.StorageCluster, m Mon) *corev1.Service {
+// Service gives a mon its stable address and records where it runs. It stays when
+// the cluster is deleted, as the mon's store does: the address is in the monmap.
+func Service(cluster *v1alpha1.StorageCluster, fsid string, m Mon) *corev1.Service {
 	service := &corev1.Service{
-		ObjectMeta: kube.Meta(cluster, ObjectName(cluster, m.Name), Component, m.Name),
+		ObjectMeta: kube.Kept(cluster, ObjectName(cluster, m.Name), Component, m.Name),
 		Spec: corev1.ServiceSpec{
 			Selector: kube.Labels(cluster, Component, m.Name),
 			// A mon must be reached before it is ready: that is how it becomes so.
@@ -30,6 +32,7 @@ func Service(cluster *v1alpha1.StorageCluster, m Mon) *corev1.Service {
 		},
 	}
 	service.Annotations[kube.AnnotationNode] = m.Node
+	service.Annotations[kube.AnnotationFSID] = fsid
 	service.Annotations[kube.AnnotationMembers] = strings.Join(m.Founders, ",")
 	if !m.MissingSince.IsZero() {
 		service.Annotations[kube.AnnotationMissing] = m.MissingSince.UTC().Format(time.RFC3339)
@@ -46,16 +49,22 @@ const run = `monmaptool --create --clobber --fsid "$FSID" --set-min-mon-release 
 ceph-mon --mkfs -i "$NAME" --mon-data "$DATA" --monmap /run/cairn/monmap --keyring /run/bootstrap/keyring
 exec ceph-mon -f -i "$NAME" --mon-data "$DATA" --public-addr "$ADDRESS" --public-bind-addr "$POD_IP"`
 
+// runKept becomes the mon of a store that must be there: without one the mon would
+// begin anew, and with others like it forget all that the cluster knows.
+const runKept = `[ -e "$DATA/store.db" ] || { echo "no store of mon $NAME at $DATA on this node, though the cluster has data: bring back the disk that had it" >&2; exit 1; }
+` + run
+
 // Deployment runs one mon on its node. live is nil for a new one: the map that a
-// mon begins with is never changed, so that it is not restarted when others go.
-func Deployment(cluster *v1alpha1.StorageCluster, fsid string, m Mon, mons []Mon, live *appsv1.Deployment) *appsv1.Deployment {
+// mon begins with is never changed, so that it is not restarted when others go. With
+// kept the mon runs only when its store is there.
+func Deployment(cluster *v1alpha1.StorageCluster, fsid string, m Mon, mons []Mon, live *appsv1.Deployment, kept bool) *appsv1.Deployment {
 	data := path.Join(cluster.Spec.DataPath, cluster.Namespace, cluster.Name, "mon-"+m.Name)
 	pod := daemonpod.New(cluster, Component, m.Name)
 	pod.OnNode(m.Node)
 	pod.HostPath("data", data, data, corev1.HostPathDirectoryOrCreate)
 	pod.Secret("bootstrap", BootstrapName(cluster), "/run/bootstrap", "keyring")
 	pod.EmptyDir("run", "/run/cairn")
-	pod.Run([]string{"sh", "-ec", run}, cluster.Spec.Resources.Mon,
+	pod.Run([]string{"sh", "-ec", script(kept)}, cluster.Spec.Resources.Mon,
 		corev1.EnvVar{Name: "FSID", Value: fsid},
 		corev1.EnvVar{Name: "RELEASE", Value: "reef"},
 		corev1.EnvVar{Name: "NAME", Value: m.Name},
@@ -65,6 +74,18 @@ func Deployment(cluster *v1alpha1.StorageCluster, fsid string, m Mon, mons []Mon
 	pod.Port("msgr2", PortV2)
 	pod.Port("msgr1", PortV1)
 	return pod.Deployment(ObjectName(cluster, m.Name))
+}
+
+func script(kept bool) string {
+	if kept {
+		return runKept
+	}
+	return run
+}
+
+// Kept reports whether a mon runs only when its store is there.
+func Kept(live *appsv1.Deployment) bool {
+	return live != nil && slices.ContainsFunc(live.Spec.Template.Spec.Containers, func(c corev1.Container) bool { return slices.Contains(c.Command, runKept) })
 }
 
 // addvName is the variable with the map that a mon's store is made with.

@@ -23,7 +23,7 @@ func (r *Reconciler) Foresee(ctx context.Context, pool *v1alpha1.BlockPool) (f *
 		o, err = r.observe(ctx, pool)
 	}
 	if err == nil {
-		err = enoughDomains(ctx, o)
+		err = allowed(ctx, o, spec(pool))
 	}
 	switch {
 	case errors.As(err, &s):

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/daemon/ceph"
+	"github.com/cairn-storage/cairn/operator/cluster"
 	"github.com/cairn-storage/cairn/operator/connection"
 	"github.com/cairn-storage/cairn/operator/kube"
 )
@@ -36,6 +37,9 @@ func (r *Reconciler) remove(ctx context.Context, pool *v1alpha1.BlockPool) (ctrl
 	}
 	o := &Observed{Pool: pool, Cluster: &owner}
 	if err := r.observeCeph(ctx, o); err != nil {
+		if cluster.ToBeDestroyed(&owner) {
+			return ctrl.Result{}, r.letGo(ctx, pool) // its data goes with the cluster's disks
+		}
 		return r.refuse(ctx, pool, v1alpha1.ReasonCephUnreachable, fmt.Sprintf("not deleted yet: %v", err), lookAgainSoon)
 	}
 	if o.InCeph == nil {

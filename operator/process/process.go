@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -100,6 +101,6 @@ func ours(namespace string) map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
 		&corev1.Secret{}: made, &corev1.ConfigMap{}: made, &corev1.Service{}: made, &corev1.Pod{}: made,
 		&rbacv1.Role{}: made, &rbacv1.RoleBinding{}: made,
-		&appsv1.Deployment{}: made, &appsv1.DaemonSet{}: made, &policyv1.PodDisruptionBudget{}: made,
+		&appsv1.Deployment{}: made, &appsv1.DaemonSet{}: made, &policyv1.PodDisruptionBudget{}: made, &batchv1.Job{}: made,
 	}
 }

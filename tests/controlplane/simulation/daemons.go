@@ -47,6 +47,7 @@ func (w *World) daemons(pods []corev1.Pod) {
 
 // mons found the cluster once a majority of the founders runs.
 func (w *World) mons(pods []*corev1.Pod) {
+	pods = slices.DeleteFunc(pods, func(pod *corev1.Pod) bool { return !w.hasStore(pod) })
 	var running []string
 	founders := 0
 	for _, pod := range pods {
@@ -107,7 +108,7 @@ func (w *World) osd(pod *corev1.Pod) int {
 	d := w.disk(pod)
 	if d.uuid == "" {
 		require.Equal(w.t, "false", string(secret.Data["formatted"]), "osd.%d has been up: its disk must not be formatted again", id)
-		d.uuid, d.id = uuid, id
+		d.uuid, d.fsid, d.id = uuid, w.fsid, id
 		w.report(d.node)
 	}
 	require.Equal(w.t, d.uuid, uuid, "%s of %s holds another OSD already", device, pod.Spec.NodeName)

@@ -8,16 +8,23 @@ import (
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
 )
 
 // Step lets Kubernetes and Ceph go on until they rest.
 func (w *World) Step() {
+	w.collectOrphans()
 	var deployments appsv1.DeploymentList
 	require.NoError(w.t, w.Client.List(w.context(), &deployments, client.InNamespace(w.Namespace)))
 	wanted := map[string]bool{}
@@ -25,7 +32,10 @@ func (w *World) Step() {
 	for i := range deployments.Items {
 		deployment := &deployments.Items[i]
 		pod := w.pod(deployment)
-		wanted[pod.Name] = true
+		wanted[pod.Name] = !w.collect(deployment, pod)
+		if deployment.DeletionTimestamp != nil {
+			continue
+		}
 		w.removePods(func(other *corev1.Pod) bool {
 			return other.Labels["deployment"] == deployment.Name && other.Name != pod.Name
 		})
@@ -37,8 +47,42 @@ func (w *World) Step() {
 	}
 	w.removePods(func(pod *corev1.Pod) bool { return !wanted[pod.Name] })
 	w.daemons(running)
+	w.jobs(running)
 	w.countBudgets()
 	w.evictAll()
+}
+
+// collectOrphans deletes what belonged to a StorageCluster that is no more.
+func (w *World) collectOrphans() {
+	owners := map[types.UID]bool{}
+	var clusters v1alpha1.StorageClusterList
+	require.NoError(w.t, w.Client.List(w.context(), &clusters, client.InNamespace(w.Namespace)))
+	for i := range clusters.Items {
+		owners[clusters.Items[i].UID] = true
+	}
+	for _, list := range []client.ObjectList{&appsv1.DeploymentList{}, &corev1.ServiceList{}, &corev1.SecretList{}, &corev1.ConfigMapList{}, &batchv1.JobList{}} {
+		require.NoError(w.t, w.Client.List(w.context(), list, client.InNamespace(w.Namespace)))
+		require.NoError(w.t, meta.EachListItem(list, func(o runtime.Object) error {
+			object := o.(client.Object)
+			owner := metav1.GetControllerOf(object)
+			if owner == nil || owner.Kind != "StorageCluster" || owners[owner.UID] {
+				return nil
+			}
+			return client.IgnoreNotFound(w.Client.Delete(w.context(), object, client.PropagationPolicy(metav1.DeletePropagationBackground)))
+		}))
+	}
+}
+
+// collect is the garbage collector's work on a Deployment that is deleted in the
+// foreground: it goes once its pod has stopped, which it does where its node runs.
+func (w *World) collect(deployment *appsv1.Deployment, pod *corev1.Pod) bool {
+	if deployment.DeletionTimestamp == nil || w.lost[pod.Spec.NodeName] {
+		return false
+	}
+	w.removePods(func(other *corev1.Pod) bool { return other.Labels["deployment"] == deployment.Name })
+	deployment.Finalizers = nil
+	require.NoError(w.t, client.IgnoreNotFound(w.Client.Update(w.context(), deployment)))
+	return true
 }
 
 // pod of a Deployment, named for its template.

@@ -37,12 +37,18 @@ type World struct {
 	// Connections of the operator.
 	Connections *connection.Manager
 
+	// Violations are what no real cluster would survive, of those that a test may
+	// plant a bug to see. There must be none at a test's end, unless Planted says so.
+	Violations []string
+	Planted    bool
+
 	fsid     string
 	monmap   []string
 	quorum   []string
-	removed  map[string]bool  // mons that were taken out of the monmap
-	lost     map[string]bool  // nodes on which nothing runs
-	disks    map[string]*disk // node/device
+	removed  map[string]bool   // mons that were taken out of the monmap
+	lost     map[string]bool   // nodes on which nothing runs
+	disks    map[string]*disk  // node/device
+	stores   map[string]string // node/mon → fsid of the store
 	operator operator
 	drains   drains
 }
@@ -50,7 +56,7 @@ type World struct {
 // disk is what the label of a device says.
 type disk struct {
 	node, name string
-	uuid       string
+	uuid, fsid string
 	id         int
 	failed     bool // neither shown nor readable
 }
@@ -61,7 +67,7 @@ var Nodes = []string{"node1", "node2", "node3"}
 // New returns a world whose disks are blank, in a namespace of its own.
 func New(t testing.TB) *World {
 	_, c := controlplane.Start(t)
-	w := &World{t: t, Client: c, disks: map[string]*disk{}, removed: map[string]bool{}, lost: map[string]bool{}}
+	w := &World{t: t, Client: c, disks: map[string]*disk{}, stores: map[string]string{}, removed: map[string]bool{}, lost: map[string]bool{}}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "world-"}}
 	require.NoError(t, c.Create(t.Context(), namespace))
 	w.Namespace = namespace.Name
@@ -72,6 +78,7 @@ func New(t testing.TB) *World {
 		w.boot(node)
 	}
 	w.Restart()
+	t.Cleanup(func() { require.Equal(t, w.Planted, len(w.Violations) > 0, "violations: %v", w.Violations) })
 	return w
 }
 
@@ -136,7 +143,7 @@ func (w *World) report(node string) {
 		device := v1alpha1.Device{Name: fmt.Sprintf("sd%c", 'a'+i), ID: d.name, Size: resource.MustParse("10Gi"), Usable: true}
 		if d.uuid != "" {
 			device.Usable, device.Reason = false, v1alpha1.DeviceHasOSD
-			device.OSD = &v1alpha1.DeviceOSD{ID: int32(d.id), UUID: d.uuid, FSID: w.fsid}
+			device.OSD = &v1alpha1.DeviceOSD{ID: int32(d.id), UUID: d.uuid, FSID: d.fsid}
 		}
 		seen.Status.Devices = append(seen.Status.Devices, device)
 	}
