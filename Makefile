@@ -71,6 +71,7 @@ underio: ## node plugin and data path killed 50 times each, and replaced, while 
 
 .PHONY: e2e
 e2e: tools images $(LAB) ## end-to-end tests on the lab
+	@images/build ceph-reef
 	@$(TOOLS)/gotestsum --format testname -- -timeout 40m -count=1 ./tests/e2e/...
 
 .PHONY: bench

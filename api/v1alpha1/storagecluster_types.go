@@ -320,6 +320,12 @@ type StorageClusterStatus struct {
 	// +listType=map
 	// +listMapKey=node
 	Drained []DrainedNode `json:"drained,omitempty"`
+	// Image of Ceph that all daemons run, or ran before the upgrade that is under way.
+	// +optional
+	Image string `json:"image,omitempty"`
+	// Upgrade is the change to another image that is under way.
+	// +optional
+	Upgrade *UpgradeStatus `json:"upgrade,omitempty"`
 	// Plan is the work that is left, in order. Empty when the cluster is as the spec says.
 	// +optional
 	// +listType=atomic
@@ -327,6 +333,27 @@ type StorageClusterStatus struct {
 	// Blocker is the one thing that holds the plan up, and what to do about it.
 	// +optional
 	Blocker *Blocker `json:"blocker,omitempty"`
+}
+
+// UpgradeStatus is a change to another image of Ceph.
+type UpgradeStatus struct {
+	// Image that daemons get.
+	Image string `json:"image"`
+	// From is the version that the mons ran when it began.
+	// +optional
+	From string `json:"from,omitempty"`
+	// Version of Ceph that the image says it is.
+	Version string `json:"version"`
+	// Began is when it began.
+	Began metav1.Time `json:"began"`
+	// HealthBefore are the health checks that stood when it began. It halts when others come.
+	// +optional
+	// +listType=map
+	// +listMapKey=code
+	HealthBefore []HealthCheck `json:"healthBefore,omitempty"`
+	// Progress counts the daemons that have the image: "3/8".
+	// +optional
+	Progress string `json:"progress,omitempty"`
 }
 
 // HealthStatus is Ceph's health.

@@ -53,6 +53,8 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		})
 	case s.Recheck:
 		return r.loosen(ctx, o, s)
+	case s.Require != "":
+		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.RequireOSDRelease(ctx, s.Require) })
 	case s.Purge != nil:
 		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.PurgeOSD(ctx, *s.Purge) })
 	case s.Destroy:
@@ -93,7 +95,7 @@ func (r *Reconciler) delete(ctx context.Context, object client.Object, options .
 // makeKeys creates the Secret that the cluster begins with. It never writes
 // over one that exists.
 func (r *Reconciler) makeKeys(ctx context.Context, o *Observed) error {
-	keys, err := newKeys(o.Now)
+	keys, err := newKeys(o.newKey)
 	if err != nil {
 		return err
 	}
@@ -130,7 +132,7 @@ func (r *Reconciler) inCeph(ctx context.Context, o *Observed, do func(context.Co
 // osdKey returns the key in an OSD's Secret, and makes it for an OSD that Ceph
 // does not know: no other key would fit one that it does.
 func (r *Reconciler) osdKey(ctx context.Context, o *Observed, target osd.Target) (ceph.Key, error) {
-	fresh, err := ceph.NewKey(o.Now)
+	fresh, err := o.newKey()
 	if err != nil {
 		return "", err
 	}

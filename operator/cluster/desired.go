@@ -60,6 +60,7 @@ func desired(o *Observed, helperImage string) *Desired {
 	d.Keyrings = o.Keys.keyrings(o.Cluster, mgrNames(o.Cluster))
 	d.desireDaemons(o)
 	d.desireOSDs(o, helperImage)
+	d.oldImages(o)
 	return d
 }
 

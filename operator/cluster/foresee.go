@@ -37,7 +37,7 @@ type Foresight struct {
 	Moves []Move `json:"moves,omitempty"`
 	// MovesUnknown is why that cannot be said.
 	MovesUnknown string `json:"movesUnknown,omitempty"`
-	changes      []change
+	changes      []movement
 }
 
 // Foresee says what a StorageCluster with this spec leads to. It reads, and writes nothing.
@@ -87,7 +87,7 @@ func foresee(o *Observed, helperImage string) (*Foresight, error) {
 		if settled {
 			w.settle()
 		}
-		w.changes = append(w.changes, change{})
+		w.changes = append(w.changes, movement{})
 		for _, s := range open {
 			if err := w.happen(s); err != nil {
 				return nil, err
@@ -118,7 +118,7 @@ type imagined struct {
 	// broken are the mons and OSDs (by UUID) that do not run now, which no step may count on.
 	broken map[string]bool
 	// changes of the placement of data, one for each look.
-	changes []change
+	changes []movement
 }
 
 func imagine(o *Observed) *imagined {
@@ -178,7 +178,7 @@ func (w *imagined) happen(s Step) (err error) {
 	defer func() { w.lookup = lookup{} }()
 	switch {
 	case s.MakeKeys:
-		w.Keys, err = newKeys(w.Now)
+		w.Keys, err = newKeys(w.newKey)
 	case s.NewOSD != nil && s.Renew != nil:
 		w.renew(*s.NewOSD, *s.Renew)
 		w.changing(s).set(SetOut{ID: *s.Renew})

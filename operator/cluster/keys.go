@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 	corev1 "k8s.io/api/core/v1"
@@ -41,10 +40,10 @@ func founders() map[string]ceph.Caps {
 }
 
 // newKeys makes the fsid and keys of a new cluster.
-func newKeys(now time.Time) (*Keys, error) {
+func newKeys(newKey func() (ceph.Key, error)) (*Keys, error) {
 	k := &Keys{FSID: uuid.NewString(), Keys: map[string]ceph.Key{}}
 	for entity := range founders() {
-		key, err := ceph.NewKey(now)
+		key, err := newKey()
 		if err != nil {
 			return nil, err
 		}

@@ -9,20 +9,24 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/operator/mon"
+	"github.com/cairn-storage/cairn/operator/upgrade"
 )
 
 var moment = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
+func tentacleKey() (ceph.Key, error) { return ceph.NewKey(moment) }
+
 func testCluster() *v1alpha1.StorageCluster {
 	c := &v1alpha1.StorageCluster{ObjectMeta: metav1.ObjectMeta{Namespace: "cairn-system", Name: "main", UID: "uid", Generation: 1}}
 	c.Spec.Mon.Count, c.Spec.Mgr.Count = 3, 2
-	c.Spec.Ceph.Image, c.Spec.DataPath, c.Spec.Network.Provider = "ceph:test", "/var/lib/cairn", "pod"
+	c.Spec.Ceph.Image, c.Spec.DataPath, c.Spec.Network.Provider = upgrade.Shipped, "/var/lib/cairn", "pod"
 	return c
 }
 
 func TestKeysAreReadBackAsTheyWereWritten(t *testing.T) {
-	keys, err := newKeys(moment)
+	keys, err := newKeys(tentacleKey)
 	require.NoError(t, err)
 	back, err := readKeys(keys.secret(testCluster()))
 	require.NoError(t, err)
@@ -30,7 +34,7 @@ func TestKeysAreReadBackAsTheyWereWritten(t *testing.T) {
 }
 
 func TestASecretThatLacksAnythingIsRefusedByName(t *testing.T) {
-	keys, err := newKeys(moment)
+	keys, err := newKeys(tentacleKey)
 	require.NoError(t, err)
 	for entry := range keys.secret(testCluster()).Data {
 		t.Run(entry, func(t *testing.T) {
@@ -44,7 +48,7 @@ func TestASecretThatLacksAnythingIsRefusedByName(t *testing.T) {
 }
 
 func TestKeysNeverPrint(t *testing.T) {
-	keys, err := newKeys(moment)
+	keys, err := newKeys(tentacleKey)
 	require.NoError(t, err)
 	text := fmt.Sprintf("%v %+v %#v %s", keys, keys, keys, keys.Credentials(""))
 	for _, key := range keys.Keys {
@@ -53,13 +57,13 @@ func TestKeysNeverPrint(t *testing.T) {
 }
 
 func TestTheKeysSecretOutlivesItsCluster(t *testing.T) {
-	keys, err := newKeys(moment)
+	keys, err := newKeys(tentacleKey)
 	require.NoError(t, err)
 	require.Empty(t, keys.secret(testCluster()).OwnerReferences)
 }
 
 func TestEachDaemonGetsTheKeyringOfItsOwnOnly(t *testing.T) {
-	keys, err := newKeys(moment)
+	keys, err := newKeys(tentacleKey)
 	require.NoError(t, err)
 	secrets := keys.keyrings(testCluster(), []string{"a"})
 	require.Len(t, secrets, 2)

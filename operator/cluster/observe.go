@@ -66,6 +66,9 @@ type CephState struct {
 	// NotOKToStop is its answer.
 	Stopping    []int
 	NotOKToStop string
+	// Releases and MayStop are known while the image is changed.
+	Releases *ceph.Releases
+	MayStop  MayStop
 }
 
 // observe reads everything and decides nothing.
@@ -179,6 +182,9 @@ func (r *Reconciler) observeCeph(ctx context.Context, o *Observed) {
 	defer cancel()
 	if o.Ceph, err = askCeph(ctx, conn, o); err == nil {
 		err = o.askToStop(ctx, conn)
+	}
+	if err == nil {
+		err = o.askReleases(ctx, conn)
 	}
 	if err != nil {
 		o.Ceph, o.CephError = nil, err

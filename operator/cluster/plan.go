@@ -41,6 +41,8 @@ type Step struct {
 	NoOut *disruption.NoOut
 	// Recheck applies only what a fresh look at the server asks for too.
 	Recheck bool
+	// Require has the OSD map let only OSDs of this release or later take part.
+	Require string
 	// Delete deletes objects, in order.
 	Delete []client.Object
 	// Stop deletes Deployments, each of which then stays until its pods are gone.
@@ -70,8 +72,8 @@ func step(name, what, why, gate string) Step {
 // Plan is the ordered list of what leads from what was observed to what is desired.
 func Plan(o *Observed, d *Desired) ([]Step, error) {
 	o.lookup = lookup{}
-	p := &planner{o: o, d: d}
-	for _, part := range []func() error{p.keys, p.evictions, p.foundation, p.retire, p.mons, p.quorum, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.removals, p.noOut} {
+	p := &planner{o: o, d: d, up: o.change()}
+	for _, part := range []func() error{p.ask, p.keys, p.evictions, p.foundation, p.retire, p.mons, p.quorum, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.removals, p.noOut, p.requireRelease, p.canaryFirst} {
 		if err := part(); err != nil {
 			return nil, err
 		}
@@ -81,9 +83,11 @@ func Plan(o *Observed, d *Desired) ([]Step, error) {
 }
 
 type planner struct {
-	o     *Observed
-	d     *Desired
-	steps []Step
+	o       *Observed
+	d       *Desired
+	up      *change
+	steps   []Step
+	rolling []restarting // the OSDs whose pods are being replaced
 }
 
 // restarting is an OSD whose pod is being replaced, and its node.
@@ -97,7 +101,7 @@ func (p *planner) add(s Step) { p.steps = append(p.steps, s) }
 // keys come first, and only for a cluster that never had any.
 func (p *planner) keys() error {
 	if p.o.Keys == nil && p.o.KeysError == nil && !p.o.hadKeys() {
-		s := step("keys", "make the cluster's fsid and first keys", "a new cluster begins with them", "")
+		s := step("keys", "make the cluster's fsid and first keys", "a new cluster begins with them", p.keysGate())
 		s.MakeKeys = true
 		p.add(s)
 	}
@@ -215,6 +219,7 @@ func (p *planner) daemons(kind string, deployments []*appsv1.Deployment, gate fu
 		}
 		s := step(name, what, why, gate(deployment, live != nil))
 		s.Apply = []client.Object{deployment}
+		p.upgrades(&s, deployment, live)
 		p.add(s)
 	}
 	return nil
@@ -289,7 +294,8 @@ func (p *planner) newOSDs() error {
 
 // osds start at once; changed ones restart node by node while all PGs are clean.
 func (p *planner) osds() error {
-	node, rolling := "", p.rollingOSDs()
+	node := ""
+	p.rolling = p.rollingOSDs()
 	return p.daemons("osd", p.d.OSDDeployments, func(d *appsv1.Deployment, exists bool) string {
 		if known := p.o.osd(d.Annotations[kube.AnnotationUUID]); !exists || known != nil && !known.Up {
 			return "" // nothing is lost by starting what does not run
@@ -301,8 +307,8 @@ func (p *planner) osds() error {
 			return p.d.Drain.Waits
 		}
 		here := d.Annotations[kube.AnnotationNode]
-		if at := slices.IndexFunc(rolling, func(r restarting) bool { return r.node != here }); at >= 0 {
-			return fmt.Sprintf("osd.%d has restarted", rolling[at].id)
+		if other := p.rollingElsewhere(here); other != "" {
+			return other + " has restarted"
 		}
 		if node == "" || node == here {
 			node = here
@@ -310,6 +316,14 @@ func (p *planner) osds() error {
 		}
 		return "the OSDs of node " + node + " have restarted"
 	})
+}
+
+// rollingElsewhere names an OSD of another node whose pod is being replaced.
+func (p *planner) rollingElsewhere(node string) string {
+	if at := slices.IndexFunc(p.rolling, func(r restarting) bool { return r.node != node }); at >= 0 {
+		return fmt.Sprintf("osd.%d", p.rolling[at].id)
+	}
+	return ""
 }
 
 // rollingOSDs are the OSDs whose pods are being replaced.

@@ -56,7 +56,7 @@ func founding(t *testing.T) *scene {
 
 // found gives the cluster its keys, and its mons their Services.
 func (s *scene) found() {
-	keys, err := newKeys(moment)
+	keys, err := newKeys(tentacleKey)
 	require.NoError(s.t, err)
 	s.Keys = keys
 	s.Mons = mon.Assign(nil, s.Nodes, int(s.Cluster.Spec.Mon.Count), false, "")
@@ -210,7 +210,9 @@ func TestLostKeysAreNeverReplacedByNewOnes(t *testing.T) {
 }
 
 func TestAChangedMonRestartsAloneAndOnlyInFullQuorum(t *testing.T) {
-	change := func(s *scene) { s.Cluster.Spec.Ceph.Image = "ceph:next" }
+	change := func(s *scene) {
+		s.Cluster.Spec.Resources.Mon.Requests = corev1.ResourceList{"memory": resource.MustParse("2Gi")}
+	}
 	t.Run("the first of them now, the others after it", func(t *testing.T) {
 		s := running(t)
 		change(s)

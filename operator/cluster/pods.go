@@ -8,13 +8,14 @@ import (
 	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/operator/disruption"
 	"github.com/cairn-storage/cairn/operator/kube"
+	"github.com/cairn-storage/cairn/operator/upgrade"
 )
 
 // podFailing reports the first pod that cannot start, in the words of the kubelet.
 func podFailing(o *Observed, d *Desired, _ []Step) *v1alpha1.Blocker {
 	for i := range o.Pods {
 		pod := &o.Pods[i]
-		if pod.DeletionTimestamp != nil || o.leavesLost(d, pod) || disruption.EmptiedPod(pod, o.Nodes, o.Cluster.Spec.Placement.Tolerations) {
+		if pod.DeletionTimestamp != nil || pod.Labels[kube.LabelComponent] == upgrade.Component || o.leavesLost(d, pod) || disruption.EmptiedPod(pod, o.Nodes, o.Cluster.Spec.Placement.Tolerations) {
 			continue
 		}
 		name := fmt.Sprintf("%s-%s (pod %s on node %s)", pod.Labels[kube.LabelComponent], pod.Labels[kube.LabelInstance], pod.Name, pod.Spec.NodeName)

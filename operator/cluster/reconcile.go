@@ -127,6 +127,8 @@ func (r *Reconciler) next(worked bool, cluster *v1alpha1.StorageCluster, steps i
 	switch {
 	case worked:
 		return lookAtOnce
+	case upgrading(cluster):
+		return lookAgainSoon
 	case cluster.Status.FSID != "" && (cluster.Status.Blocker != nil || ready && steps == 0):
 		return lookAgain
 	}

@@ -18,26 +18,26 @@ type Move struct {
 	crush.Movement
 }
 
-// change is what the steps of one look change in the placement of data.
-type change struct {
+// movement is what the steps of one look change in the placement of data.
+type movement struct {
 	steps []string
 	crush.Change
 }
 
 // changing is the change of the look that goes on, to which a step belongs.
-func (w *imagined) changing(s Step) *change {
+func (w *imagined) changing(s Step) *movement {
 	c := &w.changes[len(w.changes)-1]
 	c.steps = append(c.steps, s.Name)
 	return c
 }
 
-func (c *change) added(known *ceph.OSD, node *corev1.Node) {
+func (c *movement) added(known *ceph.OSD, node *corev1.Node) {
 	if known != nil && node != nil {
 		c.Add = append(c.Add, crush.NewOSD{ID: known.ID, Bytes: known.BytesTotal, Class: known.Class, Location: strings.Fields(osd.Location(node))})
 	}
 }
 
-func (c *change) set(out SetOut) {
+func (c *movement) set(out SetOut) {
 	if c.In == nil {
 		c.In = map[int]float64{}
 	}

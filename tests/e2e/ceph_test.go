@@ -15,8 +15,13 @@ import (
 // how the tests see what the driver left in a pool; nothing of Cairn does this.
 func inCeph(t *testing.T, command string) string {
 	t.Helper()
+	return inCephOf(t, story.Cluster, command)
+}
+
+func inCephOf(t *testing.T, cluster, command string) string {
+	t.Helper()
 	ctx := bounded(t)
-	mon, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "get", "pods", "-l", "app.kubernetes.io/component=mon,cairn.storage/cluster="+story.Cluster, "-o", "jsonpath={.items[0].metadata.name}")
+	mon, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "get", "pods", "-l", "app.kubernetes.io/component=mon,cairn.storage/cluster="+cluster, "-o", "jsonpath={.items[0].metadata.name}")
 	require.NoError(t, err)
 	out, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "exec", mon, "--", "env", "CEPH_ARGS=--id admin --keyring /run/bootstrap/keyring", "bash", "-ec", command)
 	require.NoError(t, err)

@@ -71,8 +71,11 @@ type writer struct {
 	wait       func() *verifier.Result
 }
 
-func startWriter(t *testing.T, name string) *writer {
-	w := &writer{name: name, wait: run(t, name, story.Pool, "Filesystem", "1h")}
+func startWriter(t *testing.T, name string) *writer { return startWriterOn(t, name, story.Pool) }
+
+// startWriterOn starts one on a volume of a StorageClass.
+func startWriterOn(t *testing.T, name, class string) *writer {
+	w := &writer{name: name, wait: run(t, name, class, "Filesystem", "1h")}
 	var err error
 	w.node, err = kubectl.Get(bounded(t), namespace, "pod/"+name, "{.spec.nodeName}")
 	require.NoError(t, err)

@@ -32,6 +32,7 @@ func (w *World) daemons(pods []corev1.Pod) {
 		active = of["mgr"][0].Labels[kube.LabelInstance]
 	}
 	w.Ceph.SetMgr(active, max(0, len(of["mgr"])-1))
+	w.setVersions(pods)
 	up := map[int]bool{}
 	for _, pod := range of["osd"] {
 		if w.hasQuorum() && !w.disk(pod).failed {
@@ -68,6 +69,9 @@ func (w *World) mons(pods []*corev1.Pod) {
 			return
 		}
 		w.Ceph = model.New(w.fsid, running...)
+		release := releases[w.releaseOf(pods)]
+		w.Ceph.SetReleases(release, release)
+		w.readable("mon.a", w.Secret(pods[0].Labels[kube.LabelCluster] + "-keys").Data["mon"], pods[0])
 	}
 	for _, name := range running {
 		if !slices.Contains(w.monmap, name) {
@@ -103,6 +107,7 @@ func (w *World) osd(pod *corev1.Pod) int {
 	require.NoError(w.t, err)
 	var secret corev1.Secret
 	require.True(w.t, w.has(&secret, pod.Spec.Containers[0].Env[0].ValueFrom.SecretKeyRef.Name))
+	w.readable("osd."+flag(args, "--id"), secret.Data["key"], pod)
 	w.login(uuid, id, ceph.Key(secret.Data["key"]))
 
 	d := w.disk(pod)

@@ -29,6 +29,7 @@ func (w *World) Step() {
 	require.NoError(w.t, w.Client.List(w.context(), &deployments, client.InNamespace(w.Namespace)))
 	wanted := map[string]bool{}
 	var running []corev1.Pod
+	var restarted []restart
 	for i := range deployments.Items {
 		deployment := &deployments.Items[i]
 		pod := w.pod(deployment)
@@ -41,15 +42,19 @@ func (w *World) Step() {
 		})
 		started := !w.lost[pod.Spec.NodeName] && w.run(pod)
 		w.rollOut(deployment, started)
+		restarted = append(restarted, w.restarted(deployment, pod, started)...)
 		if started {
 			running = append(running, *pod)
 		}
 	}
-	w.removePods(func(pod *corev1.Pod) bool { return !wanted[pod.Name] })
+	w.removePods(func(pod *corev1.Pod) bool { return !wanted[pod.Name] && pod.Labels["deployment"] != "" })
+	w.forget(deployments.Items)
+	w.judgeRestarts(restarted)
 	w.daemons(running)
 	w.jobs(running)
 	w.countBudgets()
 	w.evictAll()
+	w.answer()
 }
 
 // collectOrphans deletes what belonged to a StorageCluster that is no more.
@@ -114,11 +119,15 @@ func (w *World) run(pod *corev1.Pod) bool {
 		err = w.Client.Create(w.context(), &live)
 	}
 	require.NoError(w.t, err)
+	if why := w.cannotRun(pod); why != nil {
+		w.setStatus(&live, corev1.PodPending, corev1.ContainerState{Waiting: why})
+		return false
+	}
 	if live.Status.Phase != corev1.PodRunning {
 		if w.closed(pod.Spec.NodeName) {
 			return false
 		}
-		live.Status.Phase = corev1.PodRunning
+		live.Status.Phase, live.Status.ContainerStatuses = corev1.PodRunning, nil
 		live.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 		require.NoError(w.t, w.Client.Status().Update(w.context(), &live))
 	}
