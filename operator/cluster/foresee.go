@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
@@ -78,6 +79,7 @@ func foresee(o *Observed, helperImage string) (*Foresight, error) {
 		if err != nil {
 			return nil, err
 		}
+		steps = slices.DeleteFunc(steps, protects)
 		open := w.look(f, steps)
 		if len(open) == 0 && (settled || len(steps) == 0) {
 			f.finish(o.Cluster, w, want, steps)
@@ -94,6 +96,15 @@ func foresee(o *Observed, helperImage string) (*Foresight, error) {
 			}
 		}
 	}
+}
+
+// protects reports whether a step says which daemons may be evicted. Those come and go
+// with the state of the others, and are no part of what an edit leads to.
+func protects(s Step) bool {
+	return slices.ContainsFunc(slices.Concat(s.Apply, s.Delete), func(object client.Object) bool {
+		_, budget := object.(*policyv1.PodDisruptionBudget)
+		return budget
+	})
 }
 
 // finish says where the plan ends.

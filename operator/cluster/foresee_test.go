@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
@@ -72,7 +73,8 @@ func TestARemovalIsForeseenToItsEnd(t *testing.T) {
 
 func TestRestartsAreForeseenOneAfterTheOther(t *testing.T) {
 	s := serving(t)
-	s.Cluster.Spec.Ceph.Image = "ceph:next"
+	more := corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("5Gi")}}
+	s.Cluster.Spec.Resources.Mon, s.Cluster.Spec.Resources.Mgr, s.Cluster.Spec.Resources.OSD = more, more, more
 	f := s.foresee()
 	require.Equal(t, []string{"mon-a", "mgr-a", "osd-0", "osd-1"}, f.names()[:4])
 	require.Len(t, f.Steps, 3+2+6)
