@@ -23,5 +23,16 @@ func Location(node string, labels map[string]string) string {
 	return strings.Join(append(location, "host="+Bucket(node)), " ")
 }
 
+// LevelLabel is the label of nodes that names their bucket of a kind; empty for
+// kinds that no label names: osd and host.
+func LevelLabel(kind string) string {
+	for _, level := range Levels {
+		if level.Bucket == kind {
+			return level.Label
+		}
+	}
+	return ""
+}
+
 // Bucket is a name as CRUSH takes it.
 func Bucket(name string) string { return strings.ReplaceAll(name, ".", "-") }

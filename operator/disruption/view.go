@@ -13,6 +13,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/operator/kube"
 	"github.com/cairn-storage/cairn/operator/mgr"
 	"github.com/cairn-storage/cairn/operator/mon"
@@ -136,7 +137,7 @@ func (v *View) Kind() string {
 func (v *View) domain(name string) string {
 	kind := v.Kind()
 	if node := v.node(name); node != nil {
-		if value := node.Labels[osd.TopologyLabel(kind)]; value != "" && kind != "host" {
+		if value := node.Labels[ceph.LevelLabel(kind)]; value != "" && kind != "host" {
 			return kind + " " + value
 		}
 	}

@@ -29,29 +29,16 @@ func Domains(osds []ceph.OSD, kind, class string, nodes []corev1.Node) int {
 	return len(domains)
 }
 
-// TopologyLabel is the label of nodes that names their failure domain of a kind;
-// empty for osd and host.
-func TopologyLabel(kind string) string {
-	for _, level := range levels {
-		if level.bucket == kind {
-			return level.label
-		}
-	}
-	return ""
-}
-
 // aboveHosts says of each host bucket in which domain of a kind it is, by the label
 // of its node; nil when the kind is none above the host.
 func aboveHosts(kind string, nodes []corev1.Node) map[string]string {
-	for _, level := range ceph.Levels {
-		if level.Bucket != kind {
-			continue
-		}
-		above := make(map[string]string, len(nodes))
-		for i := range nodes {
-			above[ceph.Bucket(nodes[i].Name)] = nodes[i].Labels[level.Label]
-		}
-		return above
+	label := ceph.LevelLabel(kind)
+	if label == "" {
+		return nil
 	}
-	return nil
+	above := make(map[string]string, len(nodes))
+	for i := range nodes {
+		above[ceph.Bucket(nodes[i].Name)] = nodes[i].Labels[label]
+	}
+	return above
 }
