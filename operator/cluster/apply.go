@@ -49,7 +49,7 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		})
 	case s.NoOut != nil:
 		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error {
-			return conn.SetNoOut(ctx, osd.Bucket(s.NoOut.Node), s.NoOut.On)
+			return conn.SetNoOut(ctx, ceph.Bucket(s.NoOut.Node), s.NoOut.On)
 		})
 	case s.Recheck:
 		return r.loosen(ctx, o, s)
