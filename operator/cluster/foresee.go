@@ -38,7 +38,9 @@ type Foresight struct {
 	Moves []Move `json:"moves,omitempty"`
 	// MovesUnknown is why that cannot be said.
 	MovesUnknown string `json:"movesUnknown,omitempty"`
-	changes      []movement
+	// Assumes is what cannot be known before it happens.
+	Assumes []string `json:"assumes,omitempty"`
+	changes []movement
 }
 
 // Foresee says what a StorageCluster with this spec leads to. It reads, and writes nothing.
@@ -110,7 +112,7 @@ func protects(s Step) bool {
 // finish says where the plan ends.
 func (f *Foresight) finish(cluster *v1alpha1.StorageCluster, w *imagined, want *Desired, steps []Step) {
 	f.CapacityAfter = w.capacity()
-	f.changes = w.changes
+	f.changes, f.Assumes = w.changes, w.assumes
 	f.Blocker = blockerOf(w.Observed, want, steps)
 	if len(steps) > 0 {
 		f.Stop = steps[0].What
@@ -130,6 +132,7 @@ type imagined struct {
 	broken map[string]bool
 	// changes of the placement of data, one for each look.
 	changes []movement
+	assumes []string
 }
 
 func imagine(o *Observed) *imagined {
@@ -140,7 +143,7 @@ func imagine(o *Observed) *imagined {
 	w.Cluster.Spec.Approval = v1alpha1.ApprovalAutomatic
 	w.Services, w.Secrets = maps.Clone(o.Services), maps.Clone(o.Secrets)
 	w.ConfigMaps, w.Deployments = maps.Clone(o.ConfigMaps), maps.Clone(o.Deployments)
-	w.OSDKeys, w.Mons = maps.Clone(o.OSDKeys), slices.Clone(o.Mons)
+	w.OSDKeys, w.Mons, w.Pods = maps.Clone(o.OSDKeys), slices.Clone(o.Mons), slices.Clone(o.Pods)
 	if o.Ceph == nil {
 		return w
 	}
@@ -205,6 +208,10 @@ func (w *imagined) happen(s Step) (err error) {
 		w.Ceph.Status.Quorum = without(w.Ceph.Status.Quorum, []string{s.RemoveMon})
 	case s.EndOSD != nil:
 		w.change(s.EndOSD.ID, func(known *ceph.OSD) { known.Up, known.In, known.Destroyed = false, false, true })
+	case s.Require != "":
+		releases := *w.Ceph.Releases
+		releases.OSDs = s.Require
+		w.Ceph.Releases = &releases
 	case s.Purge != nil:
 		w.Ceph.OSDs = slices.DeleteFunc(w.Ceph.OSDs, func(known ceph.OSD) bool { return known.ID == *s.Purge })
 	}
@@ -244,6 +251,8 @@ func (w *imagined) put(wanted client.Object) error {
 		w.Services[object.Name] = object
 	case *corev1.ConfigMap:
 		w.ConfigMaps[object.Name] = object
+	case *corev1.Pod:
+		w.answer(object)
 	case *corev1.Secret:
 		w.Secrets[object.Name] = object
 	case *appsv1.Deployment:
@@ -262,6 +271,8 @@ func (w *imagined) drop(object client.Object) {
 		delete(w.Services, object.GetName())
 	case *corev1.Secret:
 		delete(w.Secrets, object.GetName())
+	case *corev1.Pod:
+		w.Pods = slices.DeleteFunc(w.Pods, func(pod corev1.Pod) bool { return pod.Name == object.GetName() })
 	case *appsv1.Deployment:
 		delete(w.Deployments, object.GetName())
 		if known := w.osd(object.GetAnnotations()[kube.AnnotationUUID]); known != nil {
@@ -343,6 +354,7 @@ func (w *imagined) settle() {
 	}
 	w.Ceph.Status.StandbyMgrs = max(0, mgrs-1)
 	w.settleOSDs()
+	w.settleUpgrade()
 }
 
 func (w *imagined) settleMons() {

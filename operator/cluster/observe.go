@@ -205,8 +205,8 @@ func askCeph(ctx context.Context, conn ceph.Conn, o *Observed) (*CephState, erro
 	}
 	for _, known := range state.OSDs {
 		switch {
-		case !o.marked(known.UUID):
-		case o.lostAndReplaced(&known):
+		case !o.marked(known.UUID) && !known.Destroyed:
+		case !known.Destroyed && o.lostAndReplaced(&known):
 			state.Missed[known.ID], err = conn.StillMissed(ctx, known.ID)
 		case !known.In:
 			state.Needed[known.ID], err = conn.StillNeeded(ctx, known.ID)

@@ -132,9 +132,7 @@ func (p *planner) removal(target osd.Target) (Step, bool) {
 func (p *planner) forget(target osd.Target, deployment *appsv1.Deployment) (Step, bool) {
 	secret := p.o.Secrets[osd.SecretName(p.o.Cluster, target.UUID)]
 	if id, ok := osd.ID(secret); ok && p.o.destroyed(id) {
-		s := step(fmt.Sprintf("osd-%d-purge", id), "remove "+called(id, target)+" from Ceph's maps", "the spec names no device in its place any more", "")
-		s.Purge = &id
-		return s, p.o.replacement(target) == ""
+		return p.giveUp(id, target), p.o.replacement(target) == ""
 	}
 	s := step(target.Name(), "forget the key of the OSD of "+target.Device+" on node "+target.Node, "Ceph knows it no more", "")
 	s.Risk = v1alpha1.RiskNone
@@ -143,6 +141,25 @@ func (p *planner) forget(target osd.Target, deployment *appsv1.Deployment) (Step
 	}
 	s.Delete = append(s.Delete, secret)
 	return s, true
+}
+
+// giveUp is the next step of an ID that was kept for another device, which never came.
+func (p *planner) giveUp(id int, target osd.Target) Step {
+	name, it, why := fmt.Sprintf("osd-%d", id), called(id, target), "the spec names no device in its place any more"
+	needed, asked := p.o.Ceph.Needed[id]
+	switch {
+	case !asked:
+		s := step(name+"-drain", "place the data of "+it+" elsewhere", why, "")
+		s.SetOut = &SetOut{ID: id, Out: true}
+		return s
+	case needed != "":
+		s := step(name+"-drained", fmt.Sprintf("wait until nothing needs %s: %s", it, needed), why, "")
+		s.Wait = true
+		return s
+	}
+	s := step(name+"-purge", "remove "+it+" from Ceph's maps", why, "")
+	s.Purge = &id
+	return s
 }
 
 // called names an OSD by its ID and where it is.

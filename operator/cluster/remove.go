@@ -122,7 +122,7 @@ func teardownStatus(t *Teardown, steps []Step) v1alpha1.StorageClusterStatus {
 	s.Plan = planOf(steps)
 	var held *v1alpha1.Blocker
 	for _, rule := range []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{nodeGone, podFailing, stepFailed, gated} {
-		if held = rule(t.Observed, nil, steps); held != nil {
+		if held = rule(t.Observed, &Desired{}, steps); held != nil {
 			break
 		}
 	}

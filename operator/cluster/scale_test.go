@@ -94,7 +94,7 @@ func TestTheStatusOfAGreatPlanIsSmall(t *testing.T) {
 	s.Cluster.Spec.Ceph.Image = "ceph:next"
 	got := s.status()
 	require.Len(t, got.Plan, maxPlan)
-	require.Equal(t, "and 986 more steps", got.Plan[maxPlan-1].What)
+	require.Equal(t, "and 987 more steps", got.Plan[maxPlan-1].What)
 	text, err := json.Marshal(got)
 	require.NoError(t, err)
 	require.Less(t, len(text), 16<<10)

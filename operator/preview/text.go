@@ -64,6 +64,9 @@ func (a *Answer) summary() (lines []string) {
 	if a.MovesUnknown != "" {
 		say("%-19s cannot be said: %s", "Data that moves:", a.MovesUnknown)
 	}
+	for _, assumed := range a.Assumes {
+		say("%-19s %s", "Taken for granted:", assumed)
+	}
 	if len(a.Steps) > 0 {
 		say("%-19s %s", "Redundancy:", a.redundancy())
 	}

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -77,10 +78,14 @@ func (c *Cluster) NewOSD(ctx context.Context, uuid string, key ceph.Key, class s
 		taken[osd.ID] = true
 	}
 	id := 0
+	if c.Number != nil && !taken[c.Number(uuid)] {
+		id = c.Number(uuid)
+	}
 	for taken[id] {
 		id++
 	}
 	c.osds = append(c.osds, ceph.OSD{ID: id, UUID: uuid, Class: class, New: true})
+	slices.SortFunc(c.osds, func(a, b ceph.OSD) int { return cmp.Compare(a.ID, b.ID) })
 	c.keys[uuid] = key
 	return id, nil
 }

@@ -15,6 +15,9 @@ import (
 // Cluster is one modelled cluster. Its zero value is not usable: see New.
 type Cluster struct {
 	FSID string
+	// Number says which ID an OSD's UUID gets when it is free, so that those who ask
+	// at once do not share them out by chance. Without it, the lowest that is free.
+	Number func(uuid string) int
 
 	mu       sync.Mutex
 	mons     []string

@@ -1,6 +1,8 @@
 package simulation
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/daemon/ceph/model"
 	"github.com/cairn-storage/cairn/operator/kube"
+	"github.com/cairn-storage/cairn/operator/osd"
 )
 
 const diskSize = 10 << 30
@@ -69,6 +72,7 @@ func (w *World) mons(pods []*corev1.Pod) {
 			return
 		}
 		w.Ceph = model.New(w.fsid, running...)
+		w.Ceph.Number = w.number
 		release := releases[w.releaseOf(pods)]
 		w.Ceph.SetReleases(release, release)
 		w.readable("mon.a", w.Secret(pods[0].Labels[kube.LabelCluster] + "-keys").Data["mon"], pods[0])
@@ -144,6 +148,14 @@ func (w *World) setFailed(node, device string, failed bool) {
 func (w *World) Plug(node, device string) {
 	w.disks[node+"/"+device] = &disk{node: node, name: device}
 	w.report(node)
+}
+
+// number gives OSDs the IDs of their disks' order: by name, then by node.
+func (w *World) number(uuid string) int {
+	disks := slices.SortedFunc(maps.Values(w.disks), func(a, b *disk) int {
+		return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.node, b.node))
+	})
+	return slices.IndexFunc(disks, func(d *disk) bool { return osd.UUID(w.fsid, d.node, d.name) == uuid })
 }
 
 // login checks that Ceph knows an OSD's key.
