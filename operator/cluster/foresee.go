@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -420,7 +421,7 @@ func (w *imagined) capacity() (total int64) {
 	}
 	for i := range w.Ceph.OSDs {
 		if known := &w.Ceph.OSDs[i]; known.In {
-			total += int64(known.Weight * (1 << 40))
+			total += cmp.Or(known.BytesTotal, int64(known.Weight*(1<<40)))
 		}
 	}
 	return total

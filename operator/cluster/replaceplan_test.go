@@ -80,7 +80,11 @@ func TestALostOSDGivesItsPlaceStepByStep(t *testing.T) {
 	require.Equal(t, []string{"osd-n1-disk3"}, s.open())
 	require.Equal(t, 1, *s.stepNamed("osd-n1-disk3").Renew)
 	s.Cluster.Spec.Storage.Nodes[0].Devices = s.Cluster.Spec.Storage.Nodes[0].Devices[:1]
-	require.Equal(t, []string{"osd-1-purge"}, s.open(), "the place is given up with the spec's word")
+	require.Equal(t, []string{"osd-1-drain"}, s.open(), "the place is given up with the spec's word, once its data is elsewhere in full")
+	s.Ceph.OSDs[1].In, s.Ceph.Needed = false, map[int]string{1: "8 PGs are mapped to it"}
+	require.True(t, s.stepNamed("osd-1-drained").Wait)
+	s.Ceph.Needed[1] = ""
+	require.Equal(t, []string{"osd-1-purge"}, s.open())
 }
 
 // An OSD that has the ID and weight of another has not served data yet: its disk is to be prepared.

@@ -95,6 +95,8 @@ func start(ctx context.Context) error {
 	environment.ControlPlane.GetAPIServer().Configure().Set("advertise-address", "127.0.0.1")
 	// Every simulated cluster of a test has Services of its own.
 	environment.ControlPlane.GetAPIServer().Configure().Set("service-cluster-ip-range", "10.0.0.0/16")
+	// With its cache, each list waits for etcd's next progress report, a tenth of a second.
+	environment.ControlPlane.GetAPIServer().Configure().Set("watch-cache", "false")
 	config, err := environment.Start()
 	if err != nil {
 		_ = environment.Stop()
