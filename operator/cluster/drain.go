@@ -38,9 +38,9 @@ func (o *Observed) drain() *disruption.View {
 }
 
 func (o *Observed) monDaemons() (daemons []disruption.Daemon) {
-	for _, m := range o.Mons {
+	for _, m := range o.watchedMons() {
 		if o.Ceph == nil || o.inMap(m) {
-			daemons = append(daemons, disruption.Daemon{Kind: mon.Component, Name: m.Name, Node: m.Node,
+			daemons = append(daemons, disruption.Daemon{Kind: mon.Component, Name: m.Name, Node: m.Node, Since: m.MissingSince,
 				Up: o.Ceph != nil && slices.Contains(o.Ceph.Status.Quorum, m.Name), Pod: disruption.Running(o.Pods, mon.Component, m.Name)})
 		}
 	}

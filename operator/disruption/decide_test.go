@@ -221,6 +221,8 @@ func TestALostNodeIsNamedByWhatShowsIt(t *testing.T) {
 	require.Contains(t, disruption.Lost(v), "node a1 is silent: Kubernetes calls it ready and its pods run, but it hangs or its network is cut: mon a, osd.0 and osd.1 do not answer")
 	at(v, "1").Up = true
 	require.Contains(t, disruption.Lost(v), "mon a and osd.0 do not answer, osd.1 still answers", "a mon is missed before OSDs are")
+	at(v, "a").Since = now.Add(-time.Second)
+	require.Empty(t, disruption.Lost(v), "the mons elect anew")
 	at(v, "1").Up, at(v, "a").Pod = false, pod()
 	at(v, "a").Pod.Status.Conditions[0].LastTransitionTime = metav1.NewTime(now.Add(-time.Second))
 	require.Empty(t, disruption.Lost(v), "one of them has only just started")

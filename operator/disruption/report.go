@@ -71,9 +71,13 @@ func EmptiedPod(pod *corev1.Pod, nodes []corev1.Node, tolerations []corev1.Toler
 	})
 }
 
-// settled is how long a pod is ready before a silent daemon in it says something
-// of its node: daemons need a moment to start.
-const settled = 15 * time.Second
+const (
+	// settled is how long a pod is ready before a silent daemon in it says something
+	// of its node: daemons need a moment to start.
+	settled = 15 * time.Second
+	// election is how long a mon may be out of quorum, while others start and they elect anew.
+	election = 10 * time.Second
+)
 
 // Lost says which nodes do not answer, which daemons that concerns and what comes
 // of it; empty when all nodes do. Kubernetes gives a node up after a minute or so:
@@ -91,7 +95,7 @@ func Lost(v *View) string {
 		case !kube.NodeAnswers(node):
 			lost = append(lost, notReady(node)+": "+v.concerns(here, down))
 		case v.Unknown != "":
-		case len(silent) == len(here) || slices.ContainsFunc(silent, func(d Daemon) bool { return d.Kind == mon.Component }):
+		case len(silent) == len(here) || slices.ContainsFunc(silent, v.missed):
 			lost = append(lost, fmt.Sprintf("node %s is silent: Kubernetes calls it ready and its pods run, but it hangs or its network is cut: %s", name, v.concerns(here, down)))
 		}
 	}
@@ -127,9 +131,14 @@ func (v *View) concerns(here, down []Daemon) string {
 
 // silent reports whether a daemon does not answer though its pod runs for a while.
 func (v *View) silent(d Daemon) bool {
-	return d.Pod != nil && slices.ContainsFunc(d.Pod.Status.Conditions, func(c corev1.PodCondition) bool {
+	return d.Pod != nil && d.Pod.DeletionTimestamp == nil && slices.ContainsFunc(d.Pod.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue && v.Now.Sub(c.LastTransitionTime.Time) >= settled
 	})
+}
+
+// missed reports whether a daemon is a mon that no election explains the absence of.
+func (v *View) missed(d Daemon) bool {
+	return d.Kind == mon.Component && v.Now.Sub(d.Since) >= election
 }
 
 func clock(t time.Time) string { return t.UTC().Format(time.TimeOnly + " MST") }

@@ -47,6 +47,8 @@ type Daemon struct {
 	Node       string
 	// Up is true while Ceph says that it does its work.
 	Up bool
+	// Since is since when it does not, where that is known.
+	Since time.Time
 	// In and NoOut are of OSDs: data is placed on it, and Ceph is told to keep it so.
 	In, NoOut bool
 	// Gone is an OSD that is down and out: what it held is made anew elsewhere.

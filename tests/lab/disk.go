@@ -151,27 +151,48 @@ func (n *Node) linkDisks(ctx context.Context) error {
 // disk becomes empty, so that reads fail, and immutable, so that writes do.
 // The disk is named as in /dev/disk/by-id, or as NODE/disk1.
 func FailDisk(ctx context.Context, disk string) error {
-	disks, err := Disks()
-	if err != nil {
+	candidate, err := findDisk(disk)
+	if err != nil || candidate.Failed {
 		return err
 	}
-	name := diskNameOf(disk)
-	for _, candidate := range disks {
-		if candidate.Name != name {
-			continue
-		}
-		if candidate.Failed {
-			return nil
-		}
-		if err := os.Truncate(diskFile(candidate.Name), 0); err != nil {
-			return fmt.Errorf("fail disk %s: %w", candidate.Name, err)
-		}
-		if _, err := run(ctx, "chattr", "+i", diskFile(candidate.Name)); err != nil {
-			return fmt.Errorf("fail disk %s: %w", candidate.Name, err)
-		}
-		return nil
+	if err := os.Truncate(diskFile(candidate.Name), 0); err != nil {
+		return fmt.Errorf("fail disk %s: %w", candidate.Name, err)
 	}
-	return fmt.Errorf("no disk %q: see lab status", disk)
+	if _, err := run(ctx, "chattr", "+i", diskFile(candidate.Name)); err != nil {
+		return fmt.Errorf("fail disk %s: %w", candidate.Name, err)
+	}
+	return nil
+}
+
+// RenewDisk puts a blank disk in the place of one that failed.
+func RenewDisk(ctx context.Context, disk string) error {
+	candidate, err := findDisk(disk)
+	if err != nil || !candidate.Failed {
+		return err
+	}
+	for _, command := range [][]string{
+		{"chattr", "-i", diskFile(candidate.Name)},
+		{"truncate", "-s", strconv.FormatInt(candidate.Size, 10), diskFile(candidate.Name)},
+		{"blockdev", "--flushbufs", candidate.Device},
+	} {
+		if _, err := run(ctx, command[0], command[1:]...); err != nil {
+			return fmt.Errorf("renew disk %s: %w", candidate.Name, err)
+		}
+	}
+	return nil
+}
+
+func findDisk(disk string) (Disk, error) {
+	disks, err := Disks()
+	if err != nil {
+		return Disk{}, err
+	}
+	for _, candidate := range disks {
+		if candidate.Name == diskNameOf(disk) {
+			return candidate, nil
+		}
+	}
+	return Disk{}, fmt.Errorf("no disk %q: see lab status", disk)
 }
 
 // diskNameOf completes the short ways to name a disk.

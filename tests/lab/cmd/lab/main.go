@@ -147,7 +147,7 @@ func execCommand() *cobra.Command {
 }
 
 func diskCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "disk", Short: "Add a disk to a node, or make one fail"}
+	cmd := &cobra.Command{Use: "disk", Short: "Add a disk to a node, make one fail, or renew it"}
 	size := "10Gi"
 	add := &cobra.Command{Use: "add NODE", Short: "Add a disk and print its stable name", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -165,6 +165,9 @@ func diskCommand() *cobra.Command {
 	cmd.AddCommand(add, &cobra.Command{
 		Use: "fail DISK", Short: "Make a disk fail for good (lab-node1-disk1, or node1/disk1)", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return lab.FailDisk(cmd.Context(), args[0]) },
+	}, &cobra.Command{
+		Use: "renew DISK", Short: "Put a blank disk in the place of one that failed", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return lab.RenewDisk(cmd.Context(), args[0]) },
 	})
 	return cmd
 }
