@@ -72,7 +72,7 @@ func Disks() ([]Disk, error) {
 		if name, node, _, ok := parseDiskFile(loop.backing); ok {
 			disk := Disk{Name: name, Node: node, Device: loop.device, Size: loop.size}
 			if info, err := os.Stat(diskFile(name)); err == nil {
-				disk.Failed = info.Size() == 0
+				disk.Failed = info.Size() < loop.size // writes under way may have made it longer again
 			}
 			disks = append(disks, disk)
 		}
