@@ -1,7 +1,6 @@
 package cluster_test
 
 import (
-	"fmt"
 	"maps"
 	"testing"
 
@@ -155,32 +154,4 @@ func readyOf(c *v1alpha1.StorageCluster) metav1.ConditionStatus {
 		}
 	}
 	return metav1.ConditionUnknown
-}
-
-func TestKilledAtAnyWriteAnAdoptionEndsInTheSamePlace(t *testing.T) {
-	adoptions(t, func(s *site, n int) { s.KillAt(n) })
-}
-
-func TestWithTheAnswerToAnyWriteLostAnAdoptionEndsInTheSamePlace(t *testing.T) {
-	adoptions(t, func(s *site, n int) { s.LoseAnswerAt(n) })
-}
-
-func adoptions(t *testing.T, disturb func(s *site, n int)) {
-	undisturbed := newKept(t)
-	before := len(undisturbed.Writes())
-	undisturbed.Cluster(undisturbed.name)
-	undisturbed.adopted()
-	undisturbed.look()
-	shape, writes := undisturbed.shape(), undisturbed.Writes()[before:]
-	for n := range writes {
-		t.Run(fmt.Sprintf("%02d %s", n+1, undisturbed.anonymous(writes[n])), func(t *testing.T) {
-			k := newKept(t)
-			disturb(k.site, len(k.Writes())+n+1)
-			k.Cluster(k.name)
-			k.adopted()
-			k.look()
-			require.Equal(t, shape, k.shape())
-			require.LessOrEqual(t, len(k.errors), 1)
-		})
-	}
 }

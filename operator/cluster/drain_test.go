@@ -2,7 +2,6 @@ package cluster_test
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -215,54 +214,6 @@ func TestTheDataOfADrainedNodeIsNotMadeAnewForATime(t *testing.T) {
 		s.looks(3)
 		require.Equal(t, []string{"node2"}, s.noOut())
 	})
-}
-
-func TestKilledAtAnyWriteADrainEndsInTheSamePlaceAndBreaksNothing(t *testing.T) {
-	sweepDrain(t, anyWrite, func(s *site, n int) { s.KillAt(n) })
-}
-
-func TestWithTheAnswerToAnyWriteLostADrainEndsInTheSamePlaceAndBreaksNothing(t *testing.T) {
-	sweepDrain(t, toKubernetes, func(s *site, n int) { s.LoseAnswerAt(n) })
-}
-
-// drainTwo drains two nodes at once, each of which comes back when it is empty.
-func drainTwo(s *site) {
-	s.Drain(true, "node1", "node2")
-	for _, node := range []string{"node1", "node2"} {
-		s.looksUntil(node+" is empty", s.empty(node))
-		s.looks(3)
-		s.Uncordon(node)
-	}
-	s.converge()
-	s.looks(3)
-}
-
-func sweepDrain(t *testing.T, disturbs func(write string) bool, disturb func(s *site, n int)) {
-	var shape, writes []string
-	t.Run("undisturbed", func(t *testing.T) {
-		s := begun(t)
-		before := len(s.Writes())
-		drainTwo(s)
-		require.Empty(t, s.Broken())
-		shape, writes = s.shape(), s.Writes()[before:]
-		require.Contains(t, strings.Join(writes, " "), "ceph SetNoOut")
-		require.Contains(t, strings.Join(writes, " "), "apply PodDisruptionBudget main-storage")
-	})
-	for n := range writes {
-		if !disturbs(writes[n]) {
-			continue
-		}
-		t.Run(fmt.Sprintf("%02d %s", n+1, writes[n]), func(t *testing.T) {
-			s := begun(t)
-			disturb(s, len(s.Writes())+n+1)
-			drainTwo(s)
-			require.Empty(t, s.Broken())
-			require.Empty(t, s.noOut())
-			require.Empty(t, s.cluster().Status.Drained)
-			require.Equal(t, shape, s.shape())
-			require.LessOrEqual(t, len(s.errors), 1)
-		})
-	}
 }
 
 // What the sweeps rest on must see a fault that is there.

@@ -72,42 +72,6 @@ func TestADeviceTakesTheIDAndPlaceOfADeadOne(t *testing.T) {
 	require.Empty(t, s.Writes()[writes:])
 }
 
-func TestKilledAtAnyWriteAReplacementEndsInTheSamePlace(t *testing.T) {
-	sweepReplacement(t, anyWrite, func(s *site, n int) { s.KillAt(n) })
-}
-
-func TestWithTheAnswerToAnyWriteLostAReplacementEndsInTheSamePlace(t *testing.T) {
-	sweepReplacement(t, toKubernetes, func(s *site, n int) { s.LoseAnswerAt(n) })
-}
-
-func sweepReplacement(t *testing.T, disturbs func(write string) bool, disturb func(s *site, n int)) {
-	undisturbed, _ := deadDisk(t)
-	before := len(undisturbed.Writes())
-	undisturbed.replace()
-	undisturbed.converge()
-	undisturbed.looks(2)
-	shape, writes := undisturbed.shape(), undisturbed.Writes()[before:]
-	require.Contains(t, strings.Join(writes, " "), "ceph DestroyOSD")
-	require.Contains(t, strings.Join(writes, " "), "ceph RenewOSD")
-	for n := range writes {
-		if !disturbs(writes[n]) {
-			continue
-		}
-		t.Run(fmt.Sprintf("%02d %s", n+1, undisturbed.anonymous(writes[n])), func(t *testing.T) {
-			s, old := deadDisk(t)
-			since := len(s.Writes())
-			disturb(s, since+n+1)
-			s.replace()
-			require.Equal(t, "4/4", s.converge().Status.OSDs.Summary)
-			s.looksUntil("nothing to be left", func() bool { return len(s.left()) == 0 })
-			s.looks(2)
-			require.NoError(t, s.takenOver(old, since))
-			require.Equal(t, shape, s.shape())
-			require.LessOrEqual(t, len(s.errors), 1)
-		})
-	}
-}
-
 // An operator that forgets the old OSD as soon as the new one has a key loses its ID when it
 // is killed then.
 func TestAPlantedBugOfAReplacementIsFound(t *testing.T) {

@@ -94,50 +94,6 @@ func (s *site) versionPod() client.Object {
 	return &pods.Items[0]
 }
 
-func TestKilledAtAnyWriteAnUpgradeEndsInTheSamePlace(t *testing.T) {
-	sweepUpgrade(t, anyWrite, func(s *site, n int) { s.KillAt(n) })
-}
-
-func TestWithTheAnswerToAnyWriteLostAnUpgradeEndsInTheSamePlace(t *testing.T) {
-	sweepUpgrade(t, toKubernetes, func(s *site, n int) { s.LoseAnswerAt(n) })
-}
-
-func sweepUpgrade(t *testing.T, disturbs func(write string) bool, disturb func(s *site, n int)) {
-	undisturbed := reefSite(t)
-	before := len(undisturbed.Writes())
-	undisturbed.upgradeTo(upgrade.Shipped)
-	undisturbed.converge()
-	undisturbed.look()
-	shape, writes := undisturbed.shape(), undisturbed.Writes()[before:]
-	require.Contains(t, strings.Join(writes, " "), "ceph RequireOSDRelease")
-	for n := range writes {
-		if !disturbs(writes[n]) {
-			continue
-		}
-		t.Run(fmt.Sprintf("%02d %s", n+1, undisturbed.anonymous(writes[n])), func(t *testing.T) {
-			s := reefSite(t)
-			disturb(s, len(s.Writes())+n+1)
-			s.upgradeTo(upgrade.Shipped)
-			s.upgraded(s.converge())
-			s.look()
-			require.Equal(t, shape, s.shape())
-			require.LessOrEqual(t, len(s.errors), 1)
-		})
-	}
-}
-
-func TestAnUpgradeUnderACacheThatLagsAWholeLookIsAsSafe(t *testing.T) {
-	s := reefSite(t)
-	s.client = s.LaggingClient()
-	s.upgradeTo(upgrade.Shipped)
-	for range looks {
-		s.Remember()
-		s.look()
-		s.look()
-	}
-	s.upgraded(s.cluster())
-}
-
 // halted requires that an upgrade stands still, with a reason.
 func (s *site) halted(reason string, says ...string) {
 	s.t.Helper()

@@ -1,0 +1,283 @@
+package cluster_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/daemon/ceph"
+	"github.com/cairn-storage/cairn/operator/upgrade"
+)
+
+// verb is what is asked of a cluster.
+type verb struct {
+	name string
+	// begin makes a cluster, and what asks for the verb, looks until it is done, and
+	// checks what must hold then beside being like the cluster of which nothing was disturbed.
+	begin func(t *testing.T) (*site, func())
+	// writes are some that the verb consists of: without them nothing was swept.
+	writes []string
+}
+
+var verbs = []verb{
+	{"create", beginCreation, []string{"apply Deployment main-mon-a", "ceph NewOSD"}},
+	{"add a disk", beginExpansion, []string{"ceph NewOSD"}},
+	{"remove a disk", beginRemoval, []string{"ceph SetOSDOut", "ceph PurgeOSD"}},
+	{"replace a disk", beginReplacement, []string{"ceph DestroyOSD", "ceph RenewOSD"}},
+	{"fewer and more mons", beginMonCount, []string{"ceph RemoveMon"}},
+	{"replace a lost mon", beginFailover, []string{"ceph RemoveMon"}},
+	{"drain two nodes", beginDrain, []string{"ceph SetNoOut", "apply PodDisruptionBudget main-storage"}},
+	{"upgrade", beginUpgrade, []string{"ceph RequireOSDRelease"}},
+	{"destroy", beginDestruction, []string{"create *v1.Job"}},
+	{"adopt", beginAdoption, []string{"apply Deployment main-mon-a"}},
+}
+
+// stale is for how many looks of the operator its lists stay as they are.
+var stale = []int{2, 5}
+
+// Whatever disturbs a verb, it ends where it ends undisturbed: the operator killed
+// before any of its writes, the answer to any of them lost, and lists that are old,
+// which is also what missed events come to. Then twenty looks write nothing.
+func TestAVerbThatIsDisturbedEndsInTheSamePlace(t *testing.T) {
+	for _, v := range verbs {
+		t.Run(v.name, func(t *testing.T) {
+			var want, writes []string
+			t.Run("undisturbed", func(t *testing.T) {
+				s, act := v.begin(t)
+				before := len(s.Writes())
+				want = s.after(act)
+				writes = s.Writes()[before:]
+				for _, one := range v.writes {
+					require.Contains(t, strings.Join(writes, "\n"), one)
+				}
+				require.Empty(t, s.errors)
+			})
+			disturbed := func(name string, disturb func(s *site), faults int) {
+				t.Run(name, func(t *testing.T) {
+					s, act := v.begin(t)
+					disturb(s)
+					require.Equal(t, want, s.after(act))
+					require.LessOrEqual(t, len(s.errors), faults)
+				})
+			}
+			answers := 0
+			for n, write := range writes {
+				name := fmt.Sprintf("%02d %s", n+1, write)
+				disturbed("killed at "+name, func(s *site) { s.KillAt(len(s.Writes()) + n + 1) }, 1)
+				if !strings.HasPrefix(write, "ceph ") { // those of Ceph do not get lost in the simulation
+					answers++
+					disturbed("answer lost to "+name, func(s *site) { s.LoseAnswerAt(len(s.Writes()) + n + 1) }, 1)
+				}
+			}
+			for _, lag := range stale {
+				disturbed(fmt.Sprintf("lists of up to %d looks ago", lag-1), func(s *site) { s.client, s.lag = s.LaggingClient(), lag }, looks*lag)
+			}
+			if !t.Failed() {
+				fmt.Printf("sweep: %-20s %3d writes: killed before each, %3d answers lost, lists %d and %d looks old: as undisturbed, then 20 looks write nothing\n",
+					v.name, len(writes), answers, stale[0]-1, stale[1]-1)
+			}
+		})
+	}
+}
+
+// What the sweep compares must tell an operator that leaves things behind, or writes
+// without end.
+func TestTheSweepSeesPlantedBugs(t *testing.T) {
+	undisturbed, act := beginRemoval(t)
+	want := undisturbed.after(act)
+	for name, plant := range map[string]interceptor.Funcs{
+		"an OSD's key is never deleted": {Delete: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
+			if _, secret := o.(*corev1.Secret); secret {
+				return nil
+			}
+			return c.Delete(ctx, o, opts...)
+		}},
+		"an OSD's daemon is never stopped": {Delete: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
+			if _, deployment := o.(*appsv1.Deployment); deployment {
+				return nil
+			}
+			return c.Delete(ctx, o, opts...)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := fourOSDs(t)
+			s.client = interceptor.NewClient(s.OperatorClient().(client.WithWatch), plant)
+			s.takeOut()
+			s.looks(30)
+			require.NotEqual(t, want, append(s.shape(), s.maps()...))
+		})
+	}
+}
+
+// after a verb: what there is in Kubernetes and in Ceph's maps. Nothing is written any more.
+func (s *site) after(act func()) []string {
+	s.t.Helper()
+	act()
+	s.client, s.lag = s.OperatorClient(), 0
+	calm := func() {
+		if !s.gone() {
+			s.look()
+		}
+	}
+	calm()
+	calm()
+	writes := len(s.Writes())
+	for range 20 {
+		calm()
+	}
+	require.Empty(s.t, s.Writes()[writes:], "the operator comes to rest")
+	return append(s.shape(), s.maps()...)
+}
+
+// maps are what Ceph has of its daemons and pools.
+func (s *site) maps() (out []string) {
+	if len(s.Quorum()) == 0 {
+		return nil
+	}
+	conn, err := s.Ceph.Connect(s.t.Context(), ceph.Credentials{}, ceph.ConnectOptions{})
+	require.NoError(s.t, err)
+	osds, err := conn.OSDs(s.t.Context())
+	require.NoError(s.t, err)
+	devices := map[string]string{}
+	for at, uuid := range s.OSDs() {
+		devices[uuid] = at
+	}
+	for _, o := range osds {
+		o.UUID = devices[o.UUID]
+		out = append(out, fmt.Sprintf("%+v", o))
+	}
+	pools, err := conn.Pools(s.t.Context())
+	require.NoError(s.t, err)
+	for i := range pools {
+		out = append(out, fmt.Sprintf("%+v", pools[i].Spec))
+	}
+	slices.Sort(out)
+	return append(out, "mons "+s.quorate())
+}
+
+func beginCreation(t *testing.T) (*site, func()) {
+	s := newSite(t)
+	return s, func() {
+		c := s.converge()
+		// The simulation has checked that no second fsid, OSD or key was made.
+		require.Equal(t, s.FSID(), c.Status.FSID)
+		require.Equal(t, s.FSID(), string(s.Secret("main-keys").Data["fsid"]))
+		require.Len(t, s.OSDs(), 3)
+	}
+}
+
+func beginExpansion(t *testing.T) (*site, func()) {
+	s := newSite(t)
+	s.converge()
+	s.look()
+	return s, func() {
+		s.edit(func(c *v1alpha1.StorageCluster) {
+			c.Spec.Storage.Nodes[0].Devices = append(c.Spec.Storage.Nodes[0].Devices, v1alpha1.StorageDevice{Name: "disk2"})
+		})
+		s.looksUntil("it is used", func() bool { return s.known() != nil && s.known().Up })
+		require.Equal(t, "4/4", s.converge().Status.OSDs.Summary)
+	}
+}
+
+func beginRemoval(t *testing.T) (*site, func()) {
+	s := fourOSDs(t)
+	return s, func() {
+		s.takeOut()
+		s.looksUntil("nothing to be left", func() bool { return len(s.left()) == 0 })
+		require.Equal(t, "3/3", s.converge().Status.OSDs.Summary)
+		require.Nil(t, s.known())
+	}
+}
+
+func beginReplacement(t *testing.T) (*site, func()) {
+	s, old := deadDisk(t)
+	since := len(s.Writes())
+	return s, func() {
+		s.replace()
+		s.looksUntil("the new device has the place", func() bool { return s.takenOver(old, since) == nil })
+		require.Equal(t, "4/4", s.converge().Status.OSDs.Summary)
+		require.NoError(t, s.takenOver(old, since))
+	}
+}
+
+func beginMonCount(t *testing.T) (*site, func()) {
+	s := clocked(t)
+	count := func(n int32, quorate string) {
+		s.edit(func(c *v1alpha1.StorageCluster) { c.Spec.Mon.Count = n })
+		s.looksUntil(quorate, func() bool { return s.quorate() == quorate })
+		s.converge()
+	}
+	return s, func() {
+		count(1, "a of a")
+		count(3, "ade of ade")
+	}
+}
+
+func beginFailover(t *testing.T) (*site, func()) {
+	s := clocked(t)
+	s.Spare("node4")
+	return s, func() {
+		s.Lose("node3")
+		s.looksUntil("since when it is missed to be written down", func() bool {
+			return strings.Contains(fmt.Sprint(s.cluster().Status.Plan), "another node gets a mon at")
+		})
+		s.looks(3 + s.lag)
+		s.pass(time.Hour)
+		s.looksUntil("another mon is there", func() bool { return s.quorate() == "abd of abd" })
+		s.looks(5)
+	}
+}
+
+// Two nodes are drained at once, each of which comes back when it is empty.
+func beginDrain(t *testing.T) (*site, func()) {
+	s := begun(t)
+	return s, func() {
+		s.Drain(true, "node1", "node2")
+		for _, node := range []string{"node1", "node2"} {
+			s.looksUntil(node+" is empty", s.empty(node))
+			s.looks(3)
+			s.Uncordon(node)
+		}
+		s.looksUntil("nothing is said of drains", func() bool { return len(s.noOut()) == 0 && len(s.cluster().Status.Drained) == 0 })
+		s.converge()
+		s.looks(3)
+		require.Empty(t, s.Broken())
+	}
+}
+
+func beginUpgrade(t *testing.T) (*site, func()) {
+	s := reefSite(t)
+	return s, func() {
+		s.upgradeTo(upgrade.Shipped)
+		s.looksUntil("the upgrade is over", func() bool { return s.cluster().Status.Image == upgrade.Shipped })
+		s.upgraded(s.converge())
+	}
+}
+
+func beginDestruction(t *testing.T) (*site, func()) {
+	s := doomed(t)
+	return s, func() {
+		s.delete()
+		s.looksUntilGone()
+		s.nothingLeft()
+	}
+}
+
+func beginAdoption(t *testing.T) (*site, func()) {
+	k := newKept(t)
+	return k.site, func() {
+		k.Cluster(k.name)
+		k.looksUntil("the mons are back", func() bool { return len(k.Quorum()) == 3 })
+		k.adopted()
+	}
+}
