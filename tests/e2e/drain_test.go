@@ -46,28 +46,35 @@ func drainsANode(t *testing.T) {
 	require.NoError(t, story.UntilReady(bounded(t), "storagecluster/"+story.Cluster))
 	require.NoError(t, kubectl.UntilField(bounded(t), kubectl.Namespace, "storagecluster/"+story.Cluster, `{.status.conditions[?(@.type=="Drainable")].status} {.status.drained}`, "True "))
 	require.NotContains(t, inCeph(t, "ceph osd dump -f json"), `"noout"]`)
-	result := w.end(t)
-	t.Logf("%s drained and back: %d writes acknowledged, 0 lost, longest stall %d ms", first, result.Acknowledged, result.LongestStallMillis)
+	w.endVerb(t, "node_drain", "%s drained and back", first)
 }
 
-// noticesASilentNode freezes a node that has a mon and an OSD, and sees it named.
+// noticesASilentNode freezes a node that has a mon and an OSD, sees it named, and
+// another node get its mon.
 func noticesASilentNode(t *testing.T) {
+	const object = "storagecluster/" + story.Cluster
+	patch := func(mon string) {
+		_, err := kubectl.Run(bounded(t), "-n", kubectl.Namespace, "patch", object, "--type=merge", "-p", `{"spec":{"mon":`+mon+`}}`)
+		require.NoError(t, err)
+	}
 	w := startWriter(t, "silenced")
 	name := others(t, w.node)[0]
 	node, err := lab.Get(name)
 	require.NoError(t, err)
+	patch(`{"failoverAfter":"30s","allowSharedNode":true}`)
+	require.NoError(t, story.UntilReady(bounded(t), object))
 	began := time.Now()
 	require.NoError(t, node.Freeze(bounded(t)))
 	t.Cleanup(func() { require.NoError(t, node.Thaw(context.WithoutCancel(t.Context()))) })
-	require.NoError(t, kubectl.Until(bounded(t), "the status to name "+name, func() (bool, string) {
-		seen, err := kubectl.Get(bounded(t), kubectl.Namespace, "storagecluster/"+story.Cluster, "{.status.blocker.reason} {.status.blocker.message}")
-		return err == nil && strings.HasPrefix(seen, "NodeLost ") && strings.Contains(seen, "node "+name), seen
-	}))
+	named := untilBlocked(t, "NodeLost ", "node "+name)
+	require.NoError(t, kubectl.UntilField(bounded(t), kubectl.Namespace, object, "{.status.mons.summary}", "3/3"))
 	took := time.Since(began)
 	require.NoError(t, node.Thaw(bounded(t)))
-	require.NoError(t, story.UntilReady(bounded(t), "storagecluster/"+story.Cluster))
-	result := w.end(t)
-	t.Logf("%s was named %s after it froze: %d writes acknowledged, 0 lost, longest stall %d ms", name, took.Round(time.Second), result.Acknowledged, result.LongestStallMillis)
+	require.NoError(t, story.UntilReady(bounded(t), object))
+	patch(`{"failoverAfter":null,"allowSharedNode":null}`)
+	require.NoError(t, story.UntilReady(bounded(t), object))
+	note(t, "mon_failover", map[string]any{"seconds": took.Seconds(), "after": 30})
+	w.endVerb(t, "node_lost", "%s was named %s after it froze, and its mon was on another node after %s", name, named.Round(time.Second), took.Round(time.Second))
 }
 
 // others are the nodes beside one, those without the operator's leader first.

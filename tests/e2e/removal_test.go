@@ -22,10 +22,10 @@ func takesADiskOut(t *testing.T) {
 
 	_, err = kubectl.Run(ctx, "-n", kubectl.Namespace, "patch", "storagecluster", story.Cluster, "--type=json", "-p", `[{"op":"remove","path":"/spec/storage/nodes/0/devices/1"}]`)
 	require.NoError(t, err)
+	loseTheOperator(t)
 	require.NoError(t, kubectl.UntilField(ctx, kubectl.Namespace, "storagecluster/"+story.Cluster, "{.status.capacity.total} {.status.osds.summary}", "30Gi 3/3"))
 	require.NoError(t, story.UntilReady(ctx, "storagecluster/"+story.Cluster))
-	result := w.end(t)
-	t.Logf("osd.%s left: %d writes acknowledged, 0 lost, longest stall %d ms", id, result.Acknowledged, result.LongestStallMillis)
+	w.endVerb(t, "osd_remove", "osd.%s left", id)
 
 	require.Len(t, strings.Fields(inCeph(t, "ceph osd ls")), 3)
 	require.NotContains(t, inCeph(t, "ceph auth ls 2>/dev/null"), "osd."+id+"\n")
@@ -42,12 +42,12 @@ func changesTheMons(t *testing.T) {
 	for _, count := range []string{"1", "3"} {
 		_, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "patch", "storagecluster", story.Cluster, "--type=merge", "-p", `{"spec":{"mon":{"count":`+count+`}}}`)
 		require.NoError(t, err)
+		loseTheOperator(t)
 		require.NoError(t, kubectl.UntilField(ctx, kubectl.Namespace, "storagecluster/"+story.Cluster, "{.status.mons.summary}", count+"/"+count))
 		require.NoError(t, story.UntilReady(ctx, "storagecluster/"+story.Cluster))
 	}
 	mons, err := kubectl.Get(ctx, kubectl.Namespace, "services", "{.items[?(@.metadata.labels.app\\.kubernetes\\.io/component==\"mon\")].metadata.name}")
 	require.NoError(t, err)
 	require.Equal(t, []string{"main-mon-a", "main-mon-d", "main-mon-e"}, strings.Fields(mons), "no name is given twice")
-	result := w.end(t)
-	t.Logf("mons 3, 1, 3: %d writes acknowledged, 0 lost, longest stall %d ms", result.Acknowledged, result.LongestStallMillis)
+	w.endVerb(t, "mon_count", "mons 3, 1, 3")
 }

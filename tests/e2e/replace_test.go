@@ -43,6 +43,7 @@ func replacesADisk(t *testing.T) {
 	_, err = kubectl.Run(ctx, "-n", kubectl.Namespace, "patch", "storagecluster", story.Cluster, "--type=json", "-p",
 		`[{"op":"test","path":"/spec/storage/nodes/1/devices/0/name","value":"lab-node2-disk1"},{"op":"replace","path":"/spec/storage/nodes/1/devices/0","value":{"name":"`+name+`","replaces":"lab-node2-disk1"}}]`)
 	require.NoError(t, err)
+	loseTheOperator(t)
 	require.NoError(t, kubectl.Until(ctx, "the new OSD to have all data again", func() (bool, string) {
 		pgs := of("ceph pg stat")
 		dump := of("ceph osd dump | grep '^osd." + id + " '")
@@ -51,8 +52,7 @@ func replacesADisk(t *testing.T) {
 	}))
 	field("{.status.osds.summary}", "3/3")
 	require.NoError(t, story.UntilReady(ctx, cluster))
-	result := w.end(t)
-	t.Logf("osd.%s has a new disk: %d writes acknowledged, 0 lost, longest stall %d ms", id, result.Acknowledged, result.LongestStallMillis)
+	w.endVerb(t, "osd_replace", "osd.%s has a new disk", id)
 
 	require.Equal(t, id, of("ceph osd ls-tree node2"), "the ID is the same")
 	require.Equal(t, place, of("ceph osd tree | grep 'osd."+id+" ' | awk '{print $2, $3}'"), "class and weight are the same")

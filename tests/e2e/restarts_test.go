@@ -43,8 +43,7 @@ func killsUnderIO(t *testing.T) {
 	w.kill(t, supervisor)
 	require.NotZero(t, kills["^cairn-csi controller"])
 	require.NotZero(t, kills["^cairn-operator"])
-	result := w.end(t)
-	t.Logf("kills %v: %d writes acknowledged, 0 lost, longest stall %d ms", kills, result.Acknowledged, result.LongestStallMillis)
+	w.endVerb(t, "driver_killed", "kills %v", kills)
 	require.NoError(t, story.UntilReady(bounded(t), "storagecluster/"+story.Cluster))
 }
 
@@ -61,8 +60,7 @@ func updateUnderIO(t *testing.T) {
 		require.NoError(t, err)
 		require.NotEqual(t, before, w.uid(t, workload), "%s on %s was replaced", workload, w.node)
 	}
-	result := w.end(t)
-	t.Logf("node plugin and data path replaced: %d writes acknowledged, 0 lost, longest stall %d ms", result.Acknowledged, result.LongestStallMillis)
+	w.endVerb(t, "driver_update", "node plugin and data path replaced")
 }
 
 // writer is a verifier that writes until it is told to end.

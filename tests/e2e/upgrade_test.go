@@ -43,10 +43,10 @@ func upgradesCeph(t *testing.T) {
 
 	began := time.Now()
 	setImage(t, tentacle)
+	loseTheOperator(t)
 	watchUpgrade(t)
 	took := time.Since(began)
-	result := w.end(t)
-	t.Logf("18.2.7 to 20.2.4 in %.0f s: %d writes acknowledged, 0 lost, longest stall %d ms", took.Seconds(), result.Acknowledged, result.LongestStallMillis)
+	w.endVerb(t, "upgrade", "18.2.7 to 20.2.4 in %.0f s", took.Seconds())
 
 	require.Contains(t, inCephOf(t, older, "ceph osd dump"), "require_osd_release tentacle")
 	after := daemonPods(t)

@@ -1,0 +1,58 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/cairn-storage/cairn/tests/e2e/kubectl"
+	"github.com/cairn-storage/cairn/tests/e2e/story"
+	"github.com/cairn-storage/cairn/tests/lab"
+)
+
+// namesTroubles cuts a node off, deletes the cluster's keys, and kills a mon. Each is
+// named, and heals when it is mended, while every acknowledged write is recorded.
+func namesTroubles(t *testing.T) {
+	const object = "storagecluster/" + story.Cluster
+	w := startWriter(t, "troubled")
+	name := others(t, w.node)[0]
+
+	node, err := lab.Get(name)
+	require.NoError(t, err)
+	require.NoError(t, node.Cut(bounded(t)))
+	t.Cleanup(func() { require.NoError(t, node.Heal(context.WithoutCancel(t.Context()))) })
+	untilBlocked(t, "NodeLost ", "node "+name)
+	require.NoError(t, node.Heal(bounded(t)))
+	require.NoError(t, story.UntilReady(bounded(t), object))
+
+	secret := "secret/" + story.Cluster + "-keys"
+	keys := backup(t, secret)
+	_, err = kubectl.Run(bounded(t), "-n", kubectl.Namespace, "delete", secret)
+	require.NoError(t, err)
+	untilBlocked(t, "KeysMissing ", story.Cluster+"-keys")
+	_, err = kubectl.RunWith(bounded(t), keys, "create", "-f", "-")
+	require.NoError(t, err)
+	require.NoError(t, story.UntilReady(bounded(t), object))
+
+	require.NoError(t, story.KillOnNode(bounded(t), name, "^ceph-mon"))
+	require.NoError(t, kubectl.UntilField(bounded(t), kubectl.Namespace, object, "{.status.mons.summary}", "3/3"))
+	require.NoError(t, story.UntilReady(bounded(t), object))
+	w.endVerb(t, "node_cut_off", "%s was cut off and came back, the keys were deleted and put back, a mon was killed", name)
+}
+
+// backup is an object as a person would keep it to create it again.
+func backup(t *testing.T, object string) string {
+	out, err := kubectl.Run(bounded(t), "-n", kubectl.Namespace, "get", object, "-o", "json")
+	require.NoError(t, err)
+	var kept unstructured.Unstructured
+	require.NoError(t, json.Unmarshal([]byte(out), &kept))
+	kept.SetResourceVersion("")
+	kept.SetUID("")
+	kept.SetManagedFields(nil)
+	again, err := json.Marshal(&kept)
+	require.NoError(t, err)
+	return string(again)
+}
