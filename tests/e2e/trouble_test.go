@@ -29,7 +29,7 @@ func namesTroubles(t *testing.T) {
 	require.NoError(t, story.UntilReady(bounded(t), object))
 
 	secret := "secret/" + story.Cluster + "-keys"
-	keys := backup(t, secret)
+	keys := copyOf(t, secret)
 	_, err = kubectl.Run(bounded(t), "-n", kubectl.Namespace, "delete", secret)
 	require.NoError(t, err)
 	untilBlocked(t, "KeysMissing ", story.Cluster+"-keys")
@@ -43,8 +43,8 @@ func namesTroubles(t *testing.T) {
 	w.endVerb(t, "node_cut_off", "%s was cut off and came back, the keys were deleted and put back, a mon was killed", name)
 }
 
-// backup is an object as a person would keep it to create it again.
-func backup(t *testing.T, object string) string {
+// copyOf is an object as a person would keep it to create it again.
+func copyOf(t *testing.T, object string) string {
 	out, err := kubectl.Run(bounded(t), "-n", kubectl.Namespace, "get", object, "-o", "json")
 	require.NoError(t, err)
 	var kept unstructured.Unstructured

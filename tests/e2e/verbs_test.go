@@ -45,7 +45,7 @@ func note(t *testing.T, verb string, measured map[string]any) {
 func loseTheOperator(t *testing.T) {
 	after := time.Duration(rand.Int64N(int64(5 * time.Second)))
 	time.Sleep(after)
-	_, err := kubectl.Run(bounded(t), "-n", kubectl.Namespace, "delete", "pods", "-l", "app.kubernetes.io/instance=cairn-operator", "--grace-period=0", "--force")
+	_, err := kubectl.Run(bounded(t), "-n", kubectl.Namespace, "delete", "pods", "-l", "app.kubernetes.io/name=cairn-operator", "--grace-period=0", "--force")
 	require.NoError(t, err)
 	t.Logf("the operator was lost %.1f s after the edit", after.Seconds())
 }
