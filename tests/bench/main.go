@@ -35,6 +35,8 @@ var groups = []group{
 	{"attach", false, []string{"attach_ms_p50"}, local("attach")},
 	{"memory", false, []string{"controller_mib_10k"}, memory},
 	{"sim", false, simEntries, sim},
+	{"plan", false, []string{"plan_error_max_percent"}, planError},
+	{"verbs", false, verbEntries(), verbs},
 	{"lab", true, []string{"lab_up_warm_s"}, labUp},
 	{"install", true, []string{"install_ratio", "add_three_osds_ratio"}, install},
 	{"kill", true, []string{"plugin_kill_stall_ms", "datapath_kill_stall_ms"}, stalls},
