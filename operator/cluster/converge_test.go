@@ -60,6 +60,13 @@ func (s *site) cluster() *v1alpha1.StorageCluster {
 
 // look is one look of the operator, after which the world goes on.
 func (s *site) look() {
+	c := s.reconcile()
+	s.Step()
+	s.Connected(c)
+}
+
+// reconcile is one look of the operator, at a cluster that is returned as it was before.
+func (s *site) reconcile() *v1alpha1.StorageCluster {
 	if s.lag > 0 && s.looked%s.lag == 0 {
 		s.Remember()
 	}
@@ -73,8 +80,7 @@ func (s *site) look() {
 	if err != nil || died {
 		s.errors = append(s.errors, err)
 	}
-	s.Step()
-	s.Connected(c)
+	return c
 }
 
 // converge looks until the cluster is as specified.

@@ -124,16 +124,16 @@ func (s *site) after(act func()) []string {
 	s.t.Helper()
 	act()
 	s.client, s.lag = s.OperatorClient(), 0
-	calm := func() {
+	for range 2 {
 		if !s.gone() {
 			s.look()
 		}
 	}
-	calm()
-	calm()
 	writes := len(s.Writes())
 	for range 20 {
-		calm()
+		if !s.gone() {
+			s.reconcile()
+		}
 	}
 	require.Empty(s.t, s.Writes()[writes:], "the operator comes to rest")
 	return append(s.shape(), s.maps()...)
