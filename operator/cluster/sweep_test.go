@@ -34,6 +34,7 @@ var verbs = []verb{
 	{"add a disk", beginExpansion, []string{"ceph NewOSD"}},
 	{"remove a disk", beginRemoval, []string{"ceph SetOSDOut", "ceph PurgeOSD"}},
 	{"replace a disk", beginReplacement, []string{"ceph DestroyOSD", "ceph RenewOSD"}},
+	{"move a disk", beginMove, []string{"apply Deployment main-osd-3"}},
 	{"fewer and more mons", beginMonCount, []string{"ceph RemoveMon"}},
 	{"replace a lost mon", beginFailover, []string{"ceph RemoveMon"}},
 	{"drain two nodes", beginDrain, []string{"ceph SetNoOut", "apply PodDisruptionBudget main-storage"}},
@@ -207,6 +208,24 @@ func beginReplacement(t *testing.T) (*site, func()) {
 		s.looksUntil("the new device has the place", func() bool { return s.takenOver(old, since) == nil })
 		require.Equal(t, "4/4", s.converge().Status.OSDs.Summary)
 		require.NoError(t, s.takenOver(old, since))
+	}
+}
+
+// A disk is put into another node, and named there: its OSD goes with it.
+func beginMove(t *testing.T) (*site, func()) {
+	s := fourOSDs(t)
+	before := *s.known()
+	return s, func() {
+		s.Move("node1", "disk2", "node2", "disk9")
+		s.edit(func(c *v1alpha1.StorageCluster) {
+			c.Spec.Storage.Nodes[0].Devices = c.Spec.Storage.Nodes[0].Devices[:1]
+			c.Spec.Storage.Nodes[1].Devices = append(c.Spec.Storage.Nodes[1].Devices, v1alpha1.StorageDevice{Name: "disk9"})
+		})
+		want := before
+		want.Host = "node2"
+		s.looksUntil("it runs on the other node", func() bool { return slices.Contains(s.osds(), want) })
+		require.Equal(t, "4/4", s.converge().Status.OSDs.Summary)
+		require.NotContains(t, s.Writes(), "ceph SetOSDOut", "nothing is moved by Ceph")
 	}
 }
 

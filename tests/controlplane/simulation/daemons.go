@@ -158,6 +158,16 @@ func (w *World) number(uuid string) int {
 	return slices.IndexFunc(disks, func(d *disk) bool { return osd.UUID(w.fsid, d.node, d.name) == uuid })
 }
 
+// Move has a person put a disk into another node, under its name there.
+func (w *World) Move(node, device, to, as string) {
+	moved := w.disks[node+"/"+device]
+	delete(w.disks, node+"/"+device)
+	moved.node, moved.name = to, as
+	w.disks[to+"/"+as] = moved
+	w.report(node)
+	w.report(to)
+}
+
 // login checks that Ceph knows an OSD's key.
 func (w *World) login(uuid string, id int, key ceph.Key) {
 	conn, err := w.Ceph.Connect(w.context(), ceph.Credentials{}, ceph.ConnectOptions{})
