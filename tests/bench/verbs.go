@@ -25,6 +25,7 @@ var shown = map[string]string{
 	"driver_update": "node plugin and data path replaced",
 	"osd_remove":    "a disk taken out of the resource, and the operator lost meanwhile",
 	"osd_replace":   "a disk that died exchanged for a new one with its OSD's ID, and the operator lost meanwhile",
+	"osd_move":      "a node powered off, one of its disks put into another, and its OSD taken out there in the end",
 	"mon_count":     "mons 3, 1, 3, and the operator lost twice meanwhile",
 	"node_drain":    "a node drained and back, a second drain refused meanwhile",
 	"node_lost":     "a node frozen until another had its mon, and thawed: Ceph takes 20 s to give up its OSD",

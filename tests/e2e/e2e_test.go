@@ -74,6 +74,7 @@ func Test(t *testing.T) {
 		{"the plan of an edit is shown before it is made", showsThePlan},
 		{"a disk taken out of the resource leaves once its data is elsewhere", takesADiskOut},
 		{"a dead disk is named, and a new one takes its OSD's ID and place", replacesADisk},
+		{"a disk that is moved to another node takes its OSD along", movesADisk},
 		{"mons are taken away and added", changesTheMons},
 		{"a node is drained, and a second one only after it", drainsANode},
 		{"a node that falls silent is named, and another gets its mon", noticesASilentNode},

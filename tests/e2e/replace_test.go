@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,55 @@ import (
 	"github.com/cairn-storage/cairn/tests/e2e/story"
 	"github.com/cairn-storage/cairn/tests/lab"
 )
+
+// movesADisk puts a disk with an OSD into another node and names it there, and then
+// takes it out of the resource, while every acknowledged write is recorded.
+func movesADisk(t *testing.T) {
+	ctx := bounded(t)
+	const cluster = "storagecluster/" + story.Cluster
+	w := startWriter(t, "moved")
+	nodes := others(t, w.node)
+	from, to := nodes[0], nodes[1]
+	devices := func(node string) string {
+		return "/spec/storage/nodes/" + strconv.Itoa(int(node[len(node)-1]-'1')) + "/devices/"
+	}
+	patch := func(operations string) {
+		t.Helper()
+		_, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "patch", "storagecluster", story.Cluster, "--type=json", "-p", "["+operations+"]")
+		require.NoError(t, err)
+	}
+	osds := func(summary string) {
+		t.Helper()
+		require.NoError(t, kubectl.UntilField(ctx, kubectl.Namespace, cluster, "{.status.osds.summary}", summary))
+		require.NoError(t, story.UntilReady(ctx, cluster))
+	}
+	add := func(node, disk string) string {
+		return fmt.Sprintf(`{"op":"add","path":"%s-","value":{"name":"%s"}}`, devices(node), strings.TrimPrefix(disk, "/dev/disk/by-id/"))
+	}
+	remove := func(node string) string { return fmt.Sprintf(`{"op":"remove","path":"%s1"}`, devices(node)) }
+
+	disk, err := lab.AddDisk(ctx, from, 10<<30)
+	require.NoError(t, err)
+	patch(add(from, disk))
+	osds("4/4")
+	id := strings.TrimSpace(inCeph(t, "ceph osd ls-tree "+from+" | sort -n | tail -n 1"))
+
+	node, err := lab.Get(from)
+	require.NoError(t, err)
+	require.NoError(t, node.Kill(ctx))
+	moved, err := lab.MoveDisk(ctx, disk, to)
+	require.NoError(t, err)
+	require.NoError(t, node.Start(ctx))
+	patch(remove(from) + "," + add(to, moved))
+	require.NoError(t, kubectl.Until(ctx, "osd."+id+" to run on "+to, func() (bool, string) {
+		seen := inCeph(t, "ceph osd tree --format=plain up")
+		return strings.Contains(inCeph(t, "ceph osd ls-tree "+to), id+"\n") && strings.Contains(seen, "osd."+id+" "), seen
+	}))
+	osds("4/4")
+	patch(remove(to))
+	osds("3/3")
+	w.endVerb(t, "osd_move", "osd.%s went from %s to %s, and left", id, from, to)
+}
 
 // replacesADisk has a disk die, sees it named, and has a new one take its OSD's ID and place,
 // while every acknowledged write is recorded. There are as many nodes as replicas, so that Ceph

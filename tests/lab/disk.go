@@ -110,6 +110,21 @@ func AddDisk(ctx context.Context, node string, size int64) (string, error) {
 	if size < minDiskSize {
 		return "", fmt.Errorf("size: %d bytes is less than 512Mi", size)
 	}
+	name, err := n.nextDisk()
+	if err != nil {
+		return "", err
+	}
+	if err := makeDisk(ctx, name, size); err != nil {
+		return "", err
+	}
+	if _, ok := n.initPid(); !ok {
+		return Disk{Name: name}.ByID(), nil // the node finds it when it starts
+	}
+	return Disk{Name: name}.ByID(), n.linkDisks(ctx)
+}
+
+// nextDisk is a name that none of the node's disks has.
+func (n *Node) nextDisk() (string, error) {
 	disks, err := n.Disks()
 	if err != nil {
 		return "", err
@@ -120,12 +135,35 @@ func AddDisk(ctx context.Context, node string, size int64) (string, error) {
 			last = max(last, number)
 		}
 	}
-	name := diskName(node, last+1)
-	if err := makeDisk(ctx, name, size); err != nil {
+	return diskName(n.Name, last+1), nil
+}
+
+// MoveDisk puts a disk of a node that does not run into a running node, and returns
+// its stable name there.
+func MoveDisk(ctx context.Context, disk, node string) (string, error) {
+	unlock, err := lock()
+	if err != nil {
 		return "", err
 	}
-	if _, ok := n.initPid(); !ok {
-		return Disk{Name: name}.ByID(), nil // the node finds it when it starts
+	defer unlock()
+	moved, err := findDisk(disk)
+	if err != nil {
+		return "", err
+	}
+	if alive(moved.Node) {
+		return "", fmt.Errorf("disk %s: node %s runs", moved.Name, moved.Node)
+	}
+	n, err := find(node)
+	if err != nil {
+		return "", err
+	}
+	name, err := n.nextDisk()
+	if err != nil {
+		return "", err
+	}
+	// The loop device knows its file by whatever name that has.
+	if err := os.Rename(diskFile(moved.Name), diskFile(name)); err != nil {
+		return "", fmt.Errorf("move disk %s: %w", moved.Name, err)
 	}
 	return Disk{Name: name}.ByID(), n.linkDisks(ctx)
 }
