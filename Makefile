@@ -28,7 +28,12 @@ test: install lint generated unit sanity krbd delta faults e2e ## all tests: wha
 
 .PHONY: unit
 unit: tools ## unit, contract and sanity tests, in the build root beside a real Ceph
-	@images/in-root $(TOOLS)/gotestsum --format pkgname --format-hide-empty-pkg -- -trimpath -timeout 20m $(UNIT)
+	@images/in-root $(TOOLS)/gotestsum --format pkgname --format-hide-empty-pkg -- -trimpath -timeout 40m $(UNIT)
+
+.PHONY: sweeps
+sweeps: tools ## every verb of a cluster's life, disturbed at each of its writes; the table of what was done
+	@log=$$(mktemp); images/in-root go test -v -trimpath -count=1 -timeout 40m -run 'TestAVerbThatIsDisturbed|TheSweepSees' ./operator/cluster >$$log 2>&1 || { cat $$log; exit 1; }; \
+	grep -E '^(sweep:|ok)' $$log; rm -f $$log
 
 .PHONY: sanity
 sanity: ## csi-sanity through the driver's sockets, on a real Ceph with real mounts
@@ -72,7 +77,7 @@ underio: ## node plugin and data path killed 50 times each, and replaced, while 
 .PHONY: e2e
 e2e: tools images $(LAB) ## end-to-end tests on the lab
 	@images/build ceph-reef
-	@$(TOOLS)/gotestsum --format testname -- -timeout 40m -count=1 ./tests/e2e/...
+	@$(TOOLS)/gotestsum --format testname -- -timeout 60m -count=1 ./tests/e2e/...
 
 .PHONY: bench
 bench: install images $(LAB) ## measure, and write docs/benchmarks.json and docs/benchmarks.md

@@ -130,7 +130,8 @@ func TestIdlePollRunsNoProcess(t *testing.T) {
 	inventory := NewInventory(host.Host)
 	inventory.looker = contents
 	for range 3 {
-		require.True(t, host.inventory(inventory)["disk"].Usable)
+		device := host.inventory(inventory)["disk"]
+		require.True(t, device.Usable, "%+v", device)
 	}
 	require.Equal(t, 1, probes)
 	host.plant(path, 0, gpt(testSize))
