@@ -56,8 +56,8 @@ func (r *Reconciler) remove(ctx context.Context, cached *v1alpha1.StorageCluster
 // listed is how many things are named where there are many.
 const listed = 10
 
-// usedBy names the BlockPools and volumes of a cluster, and what Ceph holds beyond
-// them where it can be asked.
+// usedBy names the BlockPools and volumes of a cluster. A BlockPool is not let go of
+// while it holds an image.
 func (r *Reconciler) usedBy(ctx context.Context, t *Teardown) (string, error) {
 	var using []string
 	for i := range t.Pools {
