@@ -95,7 +95,7 @@ func planOf(steps []Step) (plan []v1alpha1.PlanStep) {
 // blockerOf chains the rules that say what holds things up: the first that
 // finds something wins.
 func blockerOf(o *Observed, d *Desired, steps []Step) *v1alpha1.Blocker {
-	for _, rule := range []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{inUse, keysMissing, monsMissing, monNodesMissing, imageUnusable, upgradeRefused, diskFailed, podFailing, upgradeHalted, deviceProblem, nodeLost, noQuorum, stepFailed, drainBlocked, nodeDrained, unapproved, gated} {
+	for _, rule := range []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{inUse, keysMissing, monsMissing, monNodesMissing, imageUnusable, upgradeRefused, diskFailed, storageFull, podFailing, upgradeHalted, deviceProblem, nodeLost, noQuorum, stepFailed, drainBlocked, nodeDrained, unapproved, gated} {
 		if b := rule(o, d, steps); b != nil {
 			return b
 		}
@@ -105,6 +105,19 @@ func blockerOf(o *Observed, d *Desired, steps []Step) *v1alpha1.Blocker {
 
 func blocker(reason, format string, args ...any) *v1alpha1.Blocker {
 	return &v1alpha1.Blocker{Reason: reason, Message: fmt.Sprintf(format, args...)}
+}
+
+// storageFull: Ceph takes no writes that need room on an OSD that has none.
+func storageFull(o *Observed, _ *Desired, _ []Step) *v1alpha1.Blocker {
+	if o.Ceph == nil {
+		return nil
+	}
+	for _, check := range o.Ceph.Status.Checks {
+		if check.Code == "OSD_FULL" {
+			return blocker(v1alpha1.ReasonFull, "Ceph takes no writes: %s. Add devices to spec.storage, or delete volumes; 'kubectl get blockpool -A' says what is stored where", check.Summary)
+		}
+	}
+	return nil
 }
 
 // keysMissing: a cluster that exists without its keys must not get new ones.

@@ -33,6 +33,9 @@ var situations = map[string]struct {
 	"too few nodes for the mons": {empty, func(s *scene) { s.Nodes = s.Nodes[:2] }, v1alpha1.ReasonNotEnoughNodes, "", "",
 		[]string{"3 mons need 3 ready nodes", "2 mons have one", "spec.mon.allowSharedNode"}},
 	"a cordoned node": {empty, func(s *scene) { s.Nodes[0].Spec.Unschedulable = true }, v1alpha1.ReasonNotEnoughNodes, "", "", []string{"uncordon"}},
+	"a full OSD": {running, func(s *scene) {
+		s.Ceph.Status.Health, s.Ceph.Status.Checks = "HEALTH_ERR", []ceph.HealthCheck{{Code: "OSD_FULL", Severity: "HEALTH_ERR", Summary: "1 full osd(s)"}}
+	}, v1alpha1.ReasonFull, "", v1alpha1.ReasonHealthErr, []string{"Ceph takes no writes: 1 full osd(s)", "Add devices to spec.storage"}},
 	"a node that is not there": {running, func(s *scene) { s.Cluster.Spec.Storage.Nodes[0].Name = "n9" }, v1alpha1.ReasonNodeNotFound, "", "",
 		[]string{`"n9"`, "kubectl get nodes"}},
 	"an agent that has not reported": {founding, func(s *scene) { delete(s.Inventory, "n2") }, v1alpha1.ReasonNodeNotInventory, "", "", []string{`NodeStorage "n2"`}},

@@ -31,7 +31,7 @@ import (
 
 const (
 	lookAgainSoon = time.Second
-	lookAgain     = 30 * time.Second
+	lookAgain     = 20 * time.Second
 	// lookAgainPlacing is while Ceph moves data.
 	lookAgainPlacing = 5 * time.Second
 )
@@ -104,14 +104,23 @@ func (r *Reconciler) finish(ctx context.Context, pool *v1alpha1.BlockPool, o *Ob
 	if failure == nil && s == nil {
 		if now, err := find(ctx, o.Conn, pool.Name); err == nil && now != nil {
 			fill(&status, now)
+			fullCondition(&ready, now)
 		}
-		if busy := placing(ctx, o); busy != "" {
+		if busy := placing(ctx, o); busy != "" && ready.Status == metav1.ConditionTrue {
 			ready.Reason, ready.Message, again = v1alpha1.ReasonPlacingData, "as specified; Ceph is still placing data: "+busy, lookAgainPlacing
 		}
 		status.StorageClass = storageClassName(pool)
 	}
 	meta.SetStatusCondition(&status.Conditions, ready)
 	return ctrl.Result{RequeueAfter: again}, errors.Join(failure, r.writeStatus(ctx, pool, status))
+}
+
+// fullCondition says that a pool takes no writes, because its quota is used up.
+func fullCondition(ready *metav1.Condition, now *ceph.Pool) {
+	if quota := now.Spec.QuotaBytes; quota > 0 && now.BytesStored >= quota {
+		ready.Status, ready.Reason = metav1.ConditionFalse, v1alpha1.ReasonFull
+		ready.Message = fmt.Sprintf("Ceph takes no more writes: %s are stored, and spec.quota is %s. Raise spec.quota, or delete volumes", limit(now.BytesStored), limit(quota))
+	}
 }
 
 func fill(status *v1alpha1.BlockPoolStatus, now *ceph.Pool) {

@@ -4,7 +4,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
 
@@ -34,5 +36,16 @@ func TestAPoolIsNotMovedWhereThereIsNoRoom(t *testing.T) {
 			}
 			require.ErrorContains(t, err, test.says)
 		})
+	}
+}
+
+func TestAPoolWhoseQuotaIsUsedUpIsFull(t *testing.T) {
+	for stored, full := range map[int64]bool{1<<30 - 1: false, 1 << 30: true, 2 << 30: true} {
+		c := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAsSpecified}
+		fullCondition(&c, &ceph.Pool{Spec: ceph.PoolSpec{QuotaBytes: 1 << 30}, BytesStored: stored})
+		require.Equal(t, full, c.Reason == v1alpha1.ReasonFull && c.Status == metav1.ConditionFalse, "%d bytes", stored)
+		unlimited := c
+		fullCondition(&unlimited, &ceph.Pool{BytesStored: stored})
+		require.Equal(t, c, unlimited)
 	}
 }

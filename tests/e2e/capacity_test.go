@@ -32,8 +32,27 @@ func capacityIsTold(t *testing.T) {
 	require.Equal(t, "Pending", phase)
 	drop(t, "pod/too-large", "pod/fitting", "pvc/too-large", "pvc/fitting", "pvc/refused")
 	nothingLeftIn(t, small)
+	fullIsTold(t)
 	_, err = kubectl.Run(bounded(t), "-n", kubectl.Namespace, "delete", "blockpool", small, "--timeout=2m")
 	require.NoError(t, err)
+}
+
+// fullIsTold uses up the quota of a pool, and raises it.
+func fullIsTold(t *testing.T) {
+	quota := func(size, reason string) {
+		t.Helper()
+		_, err := kubectl.Run(bounded(t), "-n", kubectl.Namespace, "patch", "blockpool", small, "--type=merge", "-p", `{"spec":{"quota":"`+size+`"}}`)
+		require.NoError(t, err)
+		require.NoError(t, kubectl.UntilField(bounded(t), kubectl.Namespace, "blockpool/"+small, `{.status.conditions[?(@.type=="Ready")].reason}`, reason))
+	}
+	quota("64Mi", "AsSpecified")
+	inCeph(t, "timeout 30 rados -p "+small+" bench 10 write -b 4194304 --max-objects 17 --run-name full --no-cleanup >/dev/null; true")
+	quota("64Mi", "Full")
+	said, err := kubectl.Get(bounded(t), kubectl.Namespace, "blockpool/"+small, `{.status.conditions[?(@.type=="Ready")].message}`)
+	require.NoError(t, err)
+	t.Log(said)
+	quota("1Gi", "AsSpecified")
+	inCeph(t, "rados -p "+small+" cleanup --run-name full")
 }
 
 // fits reports whether a class's room is published and not more than a limit.
