@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/labels"
+
 	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/operator/mon"
 	"github.com/cairn-storage/cairn/operator/osd"
@@ -95,7 +97,36 @@ func (o *Observed) retiring(have []mon.Mon) *Retiring {
 			return &Retiring{m, fmt.Sprintf("it is out of quorum since %s", m.MissingSince.UTC().Format(time.RFC3339))}
 		}
 	}
+	return o.moving(have)
+}
+
+// moving returns a mon that is well and goes to another node. One goes at a time, while
+// all are in quorum: until its successor has joined, every other is needed. A single
+// one has none to keep what it knows, and stays.
+func (o *Observed) moving(have []mon.Mon) *Retiring {
+	count := int(o.Cluster.Spec.Mon.Count)
+	well := len(have) >= max(count, 3) && len(without(names(have), o.Ceph.Status.Quorum)) == 0 && len(without(o.Ceph.Status.Mons, names(have))) == 0
+	for _, m := range have {
+		why := o.misplaced(m, have)
+		if why != "" && (!o.inMap(m) || well && len(o.assign(withoutMon(have, m.Name))) == count) {
+			return &Retiring{m, why}
+		}
+	}
 	return nil
+}
+
+// misplaced says why a mon should be on another node; empty when it is where it belongs.
+func (o *Observed) misplaced(m mon.Mon, have []mon.Mon) string {
+	node := o.node(m.Node)
+	if node != nil && !labels.SelectorFromSet(o.Cluster.Spec.Placement.NodeSelector).Matches(labels.Set(node.Labels)) {
+		return fmt.Sprintf("node %s does not match spec.placement.nodeSelector any more", m.Node)
+	}
+	for _, other := range have {
+		if !o.Cluster.Spec.Mon.AllowSharedNode && other.Node == m.Node && mon.CompareNames(other.Name, m.Name) < 0 {
+			return fmt.Sprintf("it shares node %s with mon %s, and another node is free", m.Node, other.Name)
+		}
+	}
+	return ""
 }
 
 func (o *Observed) inMap(m mon.Mon) bool { return slices.Contains(o.Ceph.Status.Mons, m.Name) }

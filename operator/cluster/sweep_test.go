@@ -17,6 +17,7 @@ import (
 	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/operator/upgrade"
+	"github.com/cairn-storage/cairn/tests/controlplane/simulation"
 )
 
 // verb is what is asked of a cluster.
@@ -36,6 +37,7 @@ var verbs = []verb{
 	{"replace a disk", beginReplacement, []string{"ceph DestroyOSD", "ceph RenewOSD"}},
 	{"move a disk", beginMove, []string{"apply Deployment main-osd-3"}},
 	{"fewer and more mons", beginMonCount, []string{"ceph RemoveMon"}},
+	{"move a mon", beginMonMove, []string{"ceph RemoveMon"}},
 	{"replace a lost mon", beginFailover, []string{"ceph RemoveMon"}},
 	{"drain two nodes", beginDrain, []string{"ceph SetNoOut", "apply PodDisruptionBudget main-storage"}},
 	{"upgrade", beginUpgrade, []string{"ceph RequireOSDRelease"}},
@@ -240,6 +242,33 @@ func beginMonCount(t *testing.T) (*site, func()) {
 		count(1, "a of a")
 		count(3, "ade of ade")
 	}
+}
+
+// A mon's node loses the label that the spec asks for, and another one gets it.
+func beginMonMove(t *testing.T) (*site, func()) {
+	s := &site{World: simulation.New(t), t: t, name: "main"}
+	s.client = s.OperatorClient()
+	label := "mons-of-" + s.Namespace // the nodes are those of all worlds
+	s.Spare("node4")
+	for _, node := range simulation.Nodes {
+		s.label(node, label, "yes")
+	}
+	s.Cluster(s.name, func(c *v1alpha1.StorageCluster) { c.Spec.Placement.NodeSelector = map[string]string{label: "yes"} })
+	s.converge()
+	s.look()
+	return s, func() {
+		s.label("node2", label, "no")
+		s.label("node4", label, "yes")
+		s.looksUntil("another mon is there", func() bool { return s.quorate() == "acd of acd" })
+		require.Equal(t, "3/3", s.converge().Status.Mons.Summary)
+	}
+}
+
+func (s *site) label(name, label, value string) {
+	var node corev1.Node
+	require.NoError(s.t, s.Client.Get(s.t.Context(), client.ObjectKey{Name: name}, &node))
+	node.Labels[label] = value
+	require.NoError(s.t, s.Client.Update(s.t.Context(), &node))
 }
 
 func beginFailover(t *testing.T) (*site, func()) {

@@ -72,6 +72,16 @@ func noticesASilentNode(t *testing.T) {
 	require.NoError(t, node.Thaw(bounded(t)))
 	require.NoError(t, story.UntilReady(bounded(t), object))
 	patch(`{"failoverAfter":null,"allowSharedNode":null}`)
+	require.NoError(t, kubectl.Until(bounded(t), "each mon to have a node of its own again", func() (bool, string) {
+		nodes, err := kubectl.Run(bounded(t), "-n", kubectl.Namespace, "get", "pods", "-l", "cairn.storage/cluster="+story.Cluster+",app.kubernetes.io/component=mon",
+			"--field-selector=status.phase=Running", "-o", "jsonpath={.items[*].spec.nodeName}")
+		own := map[string]bool{}
+		for _, node := range strings.Fields(nodes) {
+			own[node] = true
+		}
+		return err == nil && len(own) == 3, nodes
+	}))
+	require.NoError(t, kubectl.UntilField(bounded(t), kubectl.Namespace, object, "{.status.mons.summary}", "3/3"))
 	require.NoError(t, story.UntilReady(bounded(t), object))
 	note(t, "mon_failover", map[string]any{"seconds": took.Seconds(), "after": 30})
 	w.endVerb(t, "node_lost", "%s was named %s after it froze, and its mon was on another node after %s", name, named.Round(time.Second), took.Round(time.Second))
