@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -54,8 +55,9 @@ func movesADisk(t *testing.T) {
 	require.NoError(t, node.Start(ctx))
 	patch(remove(from) + "," + add(to, moved))
 	require.NoError(t, kubectl.Until(ctx, "osd."+id+" to run on "+to, func() (bool, string) {
-		seen := inCeph(t, "ceph osd tree --format=plain up")
-		return strings.Contains(inCeph(t, "ceph osd ls-tree "+to), id+"\n") && strings.Contains(seen, "osd."+id+" "), seen
+		seen := inCeph(t, "ceph osd tree up")
+		there := slices.Contains(strings.Fields(inCeph(t, "ceph osd ls-tree "+to)), id)
+		return there && strings.Contains(seen, "osd."+id+" "), seen
 	}))
 	osds("4/4")
 	patch(remove(to))
