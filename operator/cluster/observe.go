@@ -69,6 +69,12 @@ type CephState struct {
 	// Releases and MayStop are known while the image is changed.
 	Releases *ceph.Releases
 	MayStop  MayStop
+	// Config is what is set in the configuration database (by setting without its value),
+	// Options those that the spec names and the mons know; OptionNames are all names,
+	// when one of the spec's is not among them.
+	Config      map[ceph.Setting]string
+	Options     map[string]*ceph.Option
+	OptionNames []string
 }
 
 // observe reads everything and decides nothing.
@@ -185,6 +191,9 @@ func (r *Reconciler) observeCeph(ctx context.Context, o *Observed) {
 	}
 	if err == nil {
 		err = o.askReleases(ctx, conn)
+	}
+	if err == nil {
+		err = o.askOptions(ctx, conn, &r.stored)
 	}
 	if err != nil {
 		o.Ceph, o.CephError = nil, err
