@@ -22,7 +22,7 @@ func TestAnOptionIsRefusedWithWhatItCanBe(t *testing.T) {
 		"debug_osd":                 {"osd", "high", "it must be a level such as 1 or 1/5"},
 		"bluestore_cache_size":      {"osd", "20X", `"20X" is no size`},
 		"osd_max_backfills":         {"osd", "99999999999999999999", "more than 64 bits"},
-		"osd_heartbeat_grace":       {"client.rgw", "1", "put it there, or in global"},
+		"osd_scrub_sleep":           {"client.rgw", "1", "put it there, or in global"},
 	} {
 		o := option.Shipped(name)
 		require.NotNil(t, o, name)
