@@ -166,7 +166,7 @@ func (d *Desired) desireOptions(o *Observed) {
 		_, file := ownOptions[name]
 		switch {
 		case file && section == "global", strings.HasPrefix(known.Type, "addr"), known.Type == "uuid":
-		case known.Effect == ceph.EffectRuntime:
+		case known.Effect == ceph.EffectRuntime, ofClients(section): // clients have no ceph.conf
 			to = &wanted.Live
 		case known.Effect == ceph.EffectCreation:
 			to = &wanted.Creation
@@ -183,6 +183,11 @@ func (d *Desired) desireOptions(o *Observed) {
 	}
 	wanted.Leaving = o.leavingOptions(live, wanted)
 	d.Options = wanted
+}
+
+// ofClients reports whether a section is read by clients alone.
+func ofClients(section string) bool {
+	return section == "client" || strings.HasPrefix(section, "client.")
 }
 
 // running reports whether the cluster has begun to be.
@@ -234,7 +239,7 @@ func (o *Observed) wrong(known *ceph.Option, section, name, value string) string
 			names = slices.Compact(slices.Sorted(slices.Values(append(names, o.Ceph.OptionNames...))))
 		}
 		if near := option.Near(names, name); len(near) > 0 {
-			return "Ceph has no such option. Did you mean " + strings.Join(near, " or ") + "?"
+			return "Ceph has no such option; the nearest: " + strings.Join(near, ", ")
 		}
 		return "Ceph has no such option"
 	}

@@ -25,7 +25,7 @@ func withOptions(c config) func(*v1alpha1.StorageCluster) {
 // some options of each kind.
 func some() config {
 	return config{"global": {"debug_ms": "1", "osd_op_queue": "wpq"}, "osd": {"osd_max_backfills": "3", "bluestore_min_alloc_size": "16384"},
-		"mgr": {"mgr/balancer/mode": "none"}, "osd.1": {"osd_memory_target": "2G"}}
+		"mgr": {"mgr/balancer/mode": "none"}, "client": {"ms_client_mode": "crc"}, "osd.1": {"osd_memory_target": "2G"}}
 }
 
 // others than some: one changed, one new, the rest gone.
@@ -69,7 +69,7 @@ func (s *site) generations() map[string]int64 {
 func TestOptionsGoWhereTheyTakeEffect(t *testing.T) {
 	s := newSite(t, withOptions(some()))
 	s.converge()
-	require.Equal(t, []string{"global/debug_ms=1/1", "mgr/mgr/balancer/mode=none", "osd.1/osd_memory_target=2147483648", "osd/osd_max_backfills=3"}, s.database())
+	require.Equal(t, []string{"client/ms_client_mode=crc", "global/debug_ms=1/1", "mgr/mgr/balancer/mode=none", "osd.1/osd_memory_target=2147483648", "osd/osd_max_backfills=3"}, s.database())
 	require.Equal(t, "osd_op_queue = wpq\n[osd]\nbluestore_min_alloc_size = 16384\n", s.file())
 	s.rests()
 
@@ -81,7 +81,7 @@ func TestOptionsGoWhereTheyTakeEffect(t *testing.T) {
 		delete(c.Spec.Ceph.Config, "mgr")
 	})
 	s.converge()
-	require.Equal(t, []string{"global/debug_ms=1/1", "osd.1/osd_memory_target=2147483648", "osd/osd_max_backfills=4"}, s.database())
+	require.Equal(t, []string{"client/ms_client_mode=crc", "global/debug_ms=1/1", "osd.1/osd_memory_target=2147483648", "osd/osd_max_backfills=4"}, s.database())
 	require.Equal(t, before, s.generations(), "no daemon restarts")
 
 	s.edit(func(c *v1alpha1.StorageCluster) { c.Spec.Ceph.Config["osd.1"]["osd_op_num_shards"] = "4" })
@@ -125,13 +125,13 @@ func TestAnOptionThatCannotBeIsRefusedAndTheRestGoesOn(t *testing.T) {
 		options config
 		says    string
 	}{
-		"an unknown one":   {config{"osd": {"osd_max_backfils": "1"}}, "spec.ceph.config.osd.osd_max_backfils: Ceph has no such option. Did you mean osd_max_backfills?"},
+		"an unknown one":   {config{"osd": {"osd_max_backfils": "1"}}, "spec.ceph.config.osd.osd_max_backfils: Ceph has no such option; the nearest: osd_max_backfills"},
 		"a wrong type":     {config{"osd": {"osd_op_num_shards": "many"}}, `spec.ceph.config.osd.osd_op_num_shards: "many" is no whole number`},
 		"out of range":     {config{"osd": {"osd_memory_target": "100M"}}, "spec.ceph.config.osd.osd_memory_target: 100M is out of range: it must be 939524096 or more"},
 		"none of its":      {config{"global": {"osd_op_queue": "fifo"}}, `spec.ceph.config.global.osd_op_queue: "fifo" is none of its values: wpq, mclock_scheduler, debug_random`},
 		"the wrong daemon": {config{"mon": {"osd_op_queue": "wpq"}}, "spec.ceph.config.mon.osd_op_queue: osd_op_queue is an option of osd, not of mon"},
 		"taken back":       {config{"osd": {"osd_max_backfills": "2"}}, "Set osd_mclock_override_recovery_settings to true beside it"},
-		"of a mgr module":  {config{"mgr": {"mgr/balancer/mood": "none"}}, "Did you mean mgr/balancer/mode?"},
+		"of a mgr module":  {config{"mgr": {"mgr/balancer/mood": "none"}}, "the nearest: mgr/balancer/mode"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, withOptions(config{"osd": {"osd_recovery_sleep_hdd": "0.5"}}))
@@ -166,7 +166,7 @@ func TestANewClusterWaitsUntilItsOptionsCanBe(t *testing.T) {
 	s.looks(5)
 	now := s.cluster().Status
 	require.Equal(t, v1alpha1.ReasonInvalidOption, now.Blocker.Reason)
-	require.Contains(t, now.Blocker.Message, "Did you mean bluestore_min_alloc_size")
+	require.Contains(t, now.Blocker.Message, "the nearest: bluestore_min_alloc_size")
 	require.Contains(t, now.Blocker.Message, "Nothing is made before that is corrected")
 	require.Empty(t, s.generations())
 	require.Empty(t, s.FSID())

@@ -22,7 +22,7 @@ func setsOptions(t *testing.T) {
 	var said string
 	require.NoError(t, kubectl.Until(bounded(t), "the option to be refused", func() (bool, string) {
 		said, _ = kubectl.Get(bounded(t), kubectl.Namespace, "storagecluster/"+story.Cluster, blocker)
-		return strings.HasPrefix(said, "InvalidOption spec.ceph.config.osd.osd_scrub_slep: Ceph has no such option. Did you mean osd_scrub_sleep"), said
+		return strings.HasPrefix(said, "InvalidOption spec.ceph.config.osd.osd_scrub_slep: Ceph has no such option; the nearest: osd_scrub_sleep"), said
 	}))
 	t.Log(said)
 	require.Equal(t, before, podsOf(t, "mon,mgr,osd"), "no daemon restarted")
