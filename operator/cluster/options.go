@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/daemon/ceph"
@@ -46,6 +48,20 @@ const recordKey = "options.json"
 type SetOption struct {
 	Who, Name, Value string
 	Unset            bool
+}
+
+// observeRecord reads the ConfigMap from the server itself: an option that a cache does
+// not show yet would be forgotten, and stay set for ever.
+func (r *Reconciler) observeRecord(ctx context.Context, o *Observed) error {
+	name, live := daemonpod.ConfigName(o.Cluster), &corev1.ConfigMap{}
+	err := r.Live.Get(ctx, client.ObjectKey{Namespace: o.Cluster.Namespace, Name: name}, live)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("read the options: %w", err)
+	}
+	if o.ConfigMaps[name] = live; err != nil {
+		delete(o.ConfigMaps, name)
+	}
+	return nil
 }
 
 // recorded are the options that the live ConfigMap has; nil while it has none.
