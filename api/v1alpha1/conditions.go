@@ -28,6 +28,7 @@ const (
 	ReasonNodeNotInventory = "NodeNotInventoried"
 	ReasonDeviceNotFound   = "DeviceNotFound"
 	ReasonDeviceRefused    = "DeviceRefused"
+	ReasonInvalidOption    = "InvalidOption"
 	ReasonBadFilter        = "BadFilter"
 	ReasonNoDevices        = "NoDevices"
 	ReasonWaitingForMgr    = "WaitingForMgr"

@@ -93,7 +93,8 @@ type CephSpec struct {
 	// +kubebuilder:default=IfNotPresent
 	// +kubebuilder:validation:Enum=IfNotPresent;Always;Never
 	ImagePullPolicy corev1.PullPolicy `json:"imagePullPolicy,omitempty"`
-	// Config are Ceph options in the daemons' ceph.conf, by section: global, mon, mgr, osd, client.
+	// Config are Ceph options, by section: global, mon, mgr, osd, client. Those that Ceph changes at run time are set while
+	// daemons run; for others the daemons that read them restart. An option that Ceph cannot have is refused.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=16
 	// +kubebuilder:validation:XValidation:rule="self.all(s, s.matches('^(global|mon|mgr|osd|client)([.][A-Za-z0-9_.-]+)?$'))",message="spec.ceph.config: sections are global, mon, mgr, osd and client, or one daemon such as osd.3"

@@ -31,7 +31,18 @@ type Admin interface {
 	// RemoveMon takes a mon out of the monmap; none is fine.
 	RemoveMon(ctx context.Context, name string) error
 	// SetConfig sets options in the mons' configuration database: who → option → value.
+	// Invalid when Ceph has no such option or it cannot have that value.
 	SetConfig(ctx context.Context, who, option, value string) error
+	// UnsetConfig takes an option out of the configuration database; none is fine.
+	UnsetConfig(ctx context.Context, who, option string) error
+	// Config returns what is set in the configuration database, in Ceph's own form of
+	// each value, without what is limited to a host or a device class.
+	Config(ctx context.Context) ([]Setting, error)
+	// Option describes an option as the mons that run know it. NotFound when there is
+	// none; those of the mgr's modules (mgr/balancer/mode) are known once a mgr is active.
+	Option(ctx context.Context, name string) (*Option, error)
+	// OptionNames returns the names of all options that the mons know.
+	OptionNames(ctx context.Context) ([]string, error)
 	// SetOSDOut takes an OSD out of data placement, or back in.
 	SetOSDOut(ctx context.Context, id int, out bool) error
 	// StillNeeded says why an OSD cannot be destroyed without risk, in Ceph's words;

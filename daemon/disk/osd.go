@@ -43,13 +43,21 @@ func (p *Preparer) create(ctx context.Context, request Request, d *device) error
 // the device, so they do not survive an interruption.
 var progress = []string{"mkfs_done", "ready", "fsid", "ceph_fsid", "whoami", "type", "bluefs", "kv_backend"}
 
+// newOSDConf has, for an OSD that is being made and cannot ask the mons yet, the
+// options that they hand to those that run. It is in the ConfigMap with ceph.conf.
+const newOSDConf = "/etc/ceph/new-osd.conf"
+
 func mkfsArgs(request Request) []string {
-	return []string{
+	args := []string{
 		"--mkfs", "-i", strconv.Itoa(int(request.ID)),
 		"--osd-objectstore", "bluestore", "--osd-uuid", request.UUID, "--fsid", request.FSID,
 		"--osd-data", request.DataDir, "--keyring", request.file("keyring"),
 		"--no-mon-config", "--admin-socket=", "--log-file=", "--log-to-stderr=true",
 	}
+	if _, err := os.Stat(newOSDConf); err == nil {
+		args = append(args, "--conf", newOSDConf)
+	}
+	return args
 }
 
 // activate makes the OSD's directory from the device.

@@ -55,6 +55,8 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		return r.loosen(ctx, o, s)
 	case s.Require != "":
 		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.RequireOSDRelease(ctx, s.Require) })
+	case s.SetOption != nil:
+		return r.setOption(ctx, o, *s.SetOption)
 	case s.Purge != nil:
 		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.PurgeOSD(ctx, *s.Purge) })
 	case s.Destroy:

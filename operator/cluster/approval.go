@@ -30,7 +30,7 @@ func (o *Observed) riskOf(s *Step) v1alpha1.Risk {
 	switch {
 	case s.Risk != "":
 		return s.Risk
-	case s.Wait, s.MakeKeys, s.NoOut != nil, s.Require != "":
+	case s.Wait, s.MakeKeys, s.NoOut != nil, s.Require != "", s.SetOption != nil:
 		return v1alpha1.RiskNone
 	case s.NewOSD != nil:
 		return o.riskOfNewOSD()

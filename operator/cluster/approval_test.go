@@ -9,6 +9,7 @@ import (
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/daemon/ceph"
+	"github.com/cairn-storage/cairn/daemon/ceph/option"
 	"github.com/cairn-storage/cairn/operator/osd"
 )
 
@@ -49,6 +50,11 @@ func TestEveryStepSaysWhatItRisks(t *testing.T) {
 		"a changed mgr restarts": {func(s *scene) {
 			s.Cluster.Spec.Resources.Mgr.Requests = corev1.ResourceList{"memory": resource.MustParse("1Gi")}
 		}, map[string]v1alpha1.Risk{"mgr-a": v1alpha1.RiskRestart, "mgr-b": v1alpha1.RiskRestart}},
+		"an option is set while daemons run": {func(s *scene) {
+			s.Cluster.Spec.Ceph.Config = map[string]v1alpha1.ConfigSection{"osd": {"osd_scrub_sleep": "1"}}
+			s.Ceph.Options = map[string]*ceph.Option{"osd_scrub_sleep": option.Shipped("osd_scrub_sleep")}
+			s.settle()
+		}, map[string]v1alpha1.Risk{"option-osd-osd_scrub_sleep": v1alpha1.RiskNone}},
 		"a mgr that is gone is started": {func(s *scene) { delete(s.Deployments, "main-mgr-a") }, map[string]v1alpha1.Risk{"mgr-a": v1alpha1.RiskNone}},
 		"a node that says where it is moves its OSDs in the CRUSH map": {func(s *scene) {
 			s.Nodes[2].Labels = map[string]string{corev1.LabelTopologyZone: "z"}

@@ -34,6 +34,9 @@ type Desired struct {
 	OSDSecrets     []*corev1.Secret
 	OSDDeployments []*appsv1.Deployment
 	Problems       []osd.Problem
+	// Options are nil while nothing may be made, because of WrongOptions.
+	Options      *options
+	WrongOptions []osd.Problem
 	// Drain says which daemons may be evicted.
 	Drain           *disruption.Decision
 	missingMonNodes int
@@ -51,7 +54,8 @@ func desired(o *Observed, helperImage string) *Desired {
 			"%d mons need %d ready nodes that match spec.placement.nodeSelector, one more each; %d mons have one. Add nodes, uncordon them, or set spec.mon.allowSharedNode",
 			count, count, len(d.Mons))})
 	}
-	if o.Keys == nil || o.monsMissing() {
+	d.desireOptions(o)
+	if o.Keys == nil || o.monsMissing() || d.Options == nil {
 		return d
 	}
 	for _, m := range d.Mons {
@@ -61,6 +65,7 @@ func desired(o *Observed, helperImage string) *Desired {
 	d.desireDaemons(o)
 	d.desireOSDs(o, helperImage)
 	d.oldImages(o)
+	d.readAtStart(o)
 	return d
 }
 
@@ -69,7 +74,7 @@ func (d *Desired) desireDaemons(o *Observed) {
 	if d.missingMonNodes > 0 && len(o.Mons) == 0 || slices.ContainsFunc(d.Mons, func(m mon.Mon) bool { return m.Address == "" }) {
 		return
 	}
-	d.Configuration = []*corev1.ConfigMap{configMap(o.Cluster, o.Keys.FSID, d.Mons)}
+	d.Configuration = []*corev1.ConfigMap{configMap(o.Cluster, o.Keys.FSID, d.Mons, d.Options)}
 	for _, m := range d.Mons {
 		live := o.Deployments[mon.ObjectName(o.Cluster, m.Name)]
 		d.MonDeployments = append(d.MonDeployments, mon.Deployment(o.Cluster, o.Keys.FSID, m, d.Mons, live, o.needsStore(m, live)))

@@ -213,6 +213,8 @@ func (w *imagined) happen(s Step) (err error) {
 		releases := *w.Ceph.Releases
 		releases.OSDs = s.Require
 		w.Ceph.Releases = &releases
+	case s.SetOption != nil:
+		w.set(*s.SetOption)
 	case s.Purge != nil:
 		w.Ceph.OSDs = slices.DeleteFunc(w.Ceph.OSDs, func(known ceph.OSD) bool { return known.ID == *s.Purge })
 	}

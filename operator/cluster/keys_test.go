@@ -93,6 +93,6 @@ osd_max_backfills = 2
 debug_osd = 10
 `
 	for range 20 { // maps have no order, the file has
-		require.Equal(t, golden, cephConf(config, "the-fsid", mon.Host([]mon.Mon{{Address: "10.0.0.1"}})))
+		require.Equal(t, golden, cephConf("the-fsid", mon.Host([]mon.Mon{{Address: "10.0.0.1"}}), config))
 	}
 }

@@ -69,6 +69,12 @@ type CephState struct {
 	// Releases and MayStop are known while the image is changed.
 	Releases *ceph.Releases
 	MayStop  MayStop
+	// Config is what is set in the configuration database (by setting without its value),
+	// Options those that the spec names and the mons know; OptionNames are all names,
+	// when one of the spec's is not among them.
+	Config      map[ceph.Setting]string
+	Options     map[string]*ceph.Option
+	OptionNames []string
 }
 
 // observe reads everything and decides nothing.
@@ -79,7 +85,7 @@ func (r *Reconciler) observe(ctx context.Context, cluster *v1alpha1.StorageClust
 		ConfigMaps: map[string]*corev1.ConfigMap{}, Deployments: map[string]*appsv1.Deployment{},
 		Budgets: map[string]*policyv1.PodDisruptionBudget{},
 	}
-	if err := errors.Join(r.observeNodes(ctx, o), r.observeObjects(ctx, o), r.observeKeys(ctx, o)); err != nil {
+	if err := errors.Join(r.observeNodes(ctx, o), r.observeObjects(ctx, o), r.observeKeys(ctx, o), r.observeRecord(ctx, o)); err != nil {
 		return nil, err
 	}
 	o.refuseOtherKeys()
@@ -185,6 +191,9 @@ func (r *Reconciler) observeCeph(ctx context.Context, o *Observed) {
 	}
 	if err == nil {
 		err = o.askReleases(ctx, conn)
+	}
+	if err == nil {
+		err = o.askOptions(ctx, conn, &r.stored)
 	}
 	if err != nil {
 		o.Ceph, o.CephError = nil, err

@@ -43,6 +43,8 @@ type Step struct {
 	Recheck bool
 	// Require has the OSD map let only OSDs of this release or later take part.
 	Require string
+	// SetOption sets an option of Ceph while daemons run.
+	SetOption *SetOption
 	// Delete deletes objects, in order.
 	Delete []client.Object
 	// Stop deletes Deployments, each of which then stays until its pods are gone.
@@ -73,7 +75,7 @@ func step(name, what, why, gate string) Step {
 func Plan(o *Observed, d *Desired) ([]Step, error) {
 	o.lookup = lookup{}
 	p := &planner{o: o, d: d, up: o.change()}
-	for _, part := range []func() error{p.ask, p.keys, p.evictions, p.foundation, p.retire, p.mons, p.quorum, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.removals, p.noOut, p.requireRelease, p.canaryFirst} {
+	for _, part := range []func() error{p.ask, p.keys, p.evictions, p.foundation, p.retire, p.mons, p.quorum, p.options, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.removals, p.noOut, p.requireRelease, p.canaryFirst} {
 		if err := part(); err != nil {
 			return nil, err
 		}
@@ -212,7 +214,7 @@ func (p *planner) daemons(kind string, deployments []*appsv1.Deployment, gate fu
 		name := kind + "-" + deployment.Labels[kube.LabelInstance]
 		what, why := "start "+name, "the spec asks for it"
 		if live != nil {
-			what, why = "restart "+name+" as the spec says now", "its spec changed"
+			what, why = "restart "+name+" as the spec says now", whyRestart(live, deployment)
 		}
 		if node := deployment.Annotations[kube.AnnotationNode]; node != "" {
 			what += fmt.Sprintf(" on %s of node %s", deployment.Annotations[kube.AnnotationDevice], node)

@@ -57,6 +57,7 @@ type Reconciler struct {
 	// Now is the time; nil is the real one.
 	Now func() time.Time
 
+	stored  stored
 	changed sync.Map // types.UID of a cluster → time.Time of its status' last change
 }
 

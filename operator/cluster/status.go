@@ -95,7 +95,7 @@ func planOf(steps []Step) (plan []v1alpha1.PlanStep) {
 // blockerOf chains the rules that say what holds things up: the first that
 // finds something wins.
 func blockerOf(o *Observed, d *Desired, steps []Step) *v1alpha1.Blocker {
-	for _, rule := range []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{inUse, keysMissing, monsMissing, monNodesMissing, imageUnusable, upgradeRefused, diskFailed, storageFull, podFailing, upgradeHalted, deviceProblem, nodeLost, noQuorum, stepFailed, drainBlocked, nodeDrained, unapproved, gated} {
+	for _, rule := range []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{inUse, keysMissing, monsMissing, monNodesMissing, imageUnusable, upgradeRefused, diskFailed, storageFull, podFailing, upgradeHalted, invalidOption, deviceProblem, nodeLost, noQuorum, stepFailed, drainBlocked, nodeDrained, unapproved, gated} {
 		if b := rule(o, d, steps); b != nil {
 			return b
 		}

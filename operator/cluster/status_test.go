@@ -49,6 +49,9 @@ var situations = map[string]struct {
 		s.Cluster.Spec.Storage.Nodes[0].Devices = nil
 		s.Cluster.Spec.Storage.Nodes[0].Filter = &v1alpha1.DeviceFilter{IDPattern: "["}
 	}, v1alpha1.ReasonBadFilter, "", "", []string{`filter.idPattern "["`}},
+	"an option that Ceph does not have": {founding, func(s *scene) {
+		s.Cluster.Spec.Ceph.Config = map[string]v1alpha1.ConfigSection{"osd.3": {"debug_ods": "1"}}
+	}, v1alpha1.ReasonInvalidOption, "", "", []string{"spec.ceph.config.osd.3.debug_ods", "the nearest: debug_mds, debug_ms, debug_osd. "}},
 	"no device that matches": {founding, func(s *scene) {
 		s.Cluster.Spec.Storage = v1alpha1.StorageSpec{NodeSelector: &metav1.LabelSelector{}, Filter: &v1alpha1.DeviceFilter{IDPattern: "none"}}
 	}, v1alpha1.ReasonNoDevices, "", "", []string{"kubectl get nodestorage"}},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -118,6 +119,10 @@ func (c *change) judge(record *v1alpha1.UpgradeStatus) {
 		return
 	}
 	if record == nil || record.Image != c.image {
+		if unknown := c.o.unknownToImage(); len(unknown) > 0 {
+			c.hold, c.reason = c.version.String()+" does not know "+strings.Join(unknown, ", ")+". Take them out of spec.ceph.config first", v1alpha1.ReasonUpgradeRefused
+			return
+		}
 		c.hold = "the status says how healthy the cluster is before the upgrade"
 		return
 	}

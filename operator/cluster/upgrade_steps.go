@@ -67,6 +67,9 @@ func (p *planner) keysGate() string {
 	if p.unknownAtFounding() {
 		return "the image " + p.o.Cluster.Spec.Ceph.Image + " has said which version of Ceph it is"
 	}
+	if len(p.d.WrongOptions) > 0 {
+		return "spec.ceph.config has no option that Ceph cannot have"
+	}
 	return ""
 }
 

@@ -19,7 +19,9 @@ const (
 	LabelCluster   = "cairn.storage/cluster"
 	LabelOSD       = "cairn.storage/osd"
 
-	AnnotationNode    = "cairn.storage/node"
+	AnnotationNode = "cairn.storage/node"
+	// AnnotationOptions of a daemon's pod are the options that it reads when it starts.
+	AnnotationOptions = "cairn.storage/options-read-at-start"
 	AnnotationMembers = "cairn.storage/founding-members"
 	AnnotationDevice  = "cairn.storage/device"
 	// AnnotationMissing of a mon's Service is since when the mon is out of quorum.

@@ -3,12 +3,14 @@ package upgrade
 import (
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/daemon/ceph/option"
 	"github.com/cairn-storage/cairn/operator/kube"
 )
 
@@ -25,8 +27,39 @@ const Component = "version"
 // PodName of the pod that asks the cluster's image.
 func PodName(cluster *v1alpha1.StorageCluster) string {
 	hash := fnv.New32a()
-	_, _ = hash.Write([]byte(cluster.Spec.Ceph.Image))
+	_, _ = hash.Write([]byte(strings.Join(append([]string{cluster.Spec.Ceph.Image}, optionNames(cluster)...), " ")))
 	return fmt.Sprintf("%s-ceph-version-%08x", cluster.Name, hash.Sum32())
+}
+
+// script says the version, and which of the options that it is given are unknown.
+const script = `knows() { ceph-conf --show-config-value "$1" >/dev/null 2>&1; }
+{ ceph-mon --version
+if knows fsid; then for name; do knows "$name" || echo "` + unknown + `$name"; done; fi; } >/dev/termination-log`
+
+const unknown = "unknown option: "
+
+// optionNames are the Ceph options of the spec, but those of the mgr's modules, which
+// no program knows by itself.
+func optionNames(cluster *v1alpha1.StorageCluster) (names []string) {
+	for _, section := range cluster.Spec.Ceph.Config {
+		for name := range section {
+			if !option.OfMgrModule(name) {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Unknown are the options of the spec that the image said it does not know.
+func Unknown(said string) (names []string) {
+	for line := range strings.Lines(said) {
+		if name, ok := strings.CutPrefix(line, unknown); ok {
+			names = append(names, strings.TrimSpace(name))
+		}
+	}
+	return names
 }
 
 // Pod asks the cluster's image which version of Ceph it is, where mons and mgrs
@@ -45,7 +78,7 @@ func Pod(cluster *v1alpha1.StorageCluster) *corev1.Pod {
 			PriorityClassName:             "system-cluster-critical",
 			Containers: []corev1.Container{{
 				Name: Component, Image: cluster.Spec.Ceph.Image, ImagePullPolicy: cluster.Spec.Ceph.ImagePullPolicy,
-				Command:                  []string{"sh", "-ec", "ceph-mon --version >/dev/termination-log"},
+				Command:                  append([]string{"sh", "-ec", script, "sh"}, optionNames(cluster)...),
 				TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 				SecurityContext: &corev1.SecurityContext{
 					RunAsUser:                ptr.To[int64](0),

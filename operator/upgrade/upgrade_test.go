@@ -4,7 +4,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
 
@@ -91,4 +93,14 @@ func TestHealthIsWorseOnlyByWhatTheUpgradeDoesNotBring(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { require.Equal(t, test.worse, Worse(Before(test.before), test.now)) })
 	}
+}
+
+func TestAnImageIsAskedForTheSpecsOptions(t *testing.T) {
+	cluster := &v1alpha1.StorageCluster{ObjectMeta: metav1.ObjectMeta{Name: "main"}}
+	before := PodName(cluster)
+	cluster.Spec.Ceph.Config = map[string]v1alpha1.ConfigSection{"osd": {"osd_scrub_sleep": "1", "debug_ms": "1"}, "mgr": {"debug_ms": "2", "mgr/balancer/mode": "none"}}
+	require.NotEqual(t, before, PodName(cluster), "other options are another question")
+	require.Equal(t, []string{"sh", "debug_ms", "osd_scrub_sleep"}, Pod(cluster).Spec.Containers[0].Command[3:])
+	require.Equal(t, []string{"osd_scrub_sleep"}, Unknown("ceph version 21.2.0 (0123) umbrella (stable)\nunknown option: osd_scrub_sleep\n"))
+	require.Empty(t, Unknown("ceph version 21.2.0 (0123) umbrella (stable)"))
 }

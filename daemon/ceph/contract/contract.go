@@ -33,6 +33,7 @@ func Run(t *testing.T, connector ceph.Connector, cred ceph.Credentials) {
 	t.Run("users", suite.users)
 	t.Run("OSDs", suite.osds)
 	t.Run("releases", suite.releases)
+	t.Run("options", suite.options)
 	suite.makePool(t)
 	t.Run("placement", suite.placement)
 	t.Run("stopping OSDs", suite.stopping)

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/cairn-storage/cairn/daemon/ceph"
@@ -348,16 +347,6 @@ func (c *Cluster) RemoveMon(ctx context.Context, name string) error {
 	same := func(mon string) bool { return mon == name }
 	c.mons = slices.DeleteFunc(slices.Clone(c.mons), same)
 	c.quorum = slices.DeleteFunc(slices.Clone(c.quorum), same)
-	return nil
-}
-
-// SetConfig sets an option in the configuration database.
-func (c *Cluster) SetConfig(ctx context.Context, who, option, value string) error {
-	if err := c.enter(ctx, "SetConfig"); err != nil {
-		return err
-	}
-	defer c.mu.Unlock()
-	c.config[strings.Join([]string{who, option}, "/")] = value
 	return nil
 }
 

@@ -37,8 +37,8 @@ type Cluster struct {
 	nextPool int64
 	nextID   uint64 // of images and snapshots
 	capacity map[int64]int64
-	blocked  map[string]time.Time // client address → when its entry ends
-	config   map[string]string
+	blocked  map[string]time.Time    // client address → when its entry ends
+	config   map[ceph.Setting]string // without a value → value
 	clients  int
 	fault    func(op string) error
 	calls    map[string]int
@@ -64,7 +64,7 @@ func New(fsid string, mons ...string) *Cluster {
 	return &Cluster{
 		FSID: fsid, mons: mons, quorum: mons, mgr: "a",
 		keys: map[string]ceph.Key{}, out: map[int]bool{}, moving: map[int]bool{}, noOut: map[string]bool{}, users: map[string]user{}, pools: map[int64]*pool{},
-		config: map[string]string{}, calls: map[string]int{},
+		config: map[ceph.Setting]string{}, calls: map[string]int{},
 		capacity: map[int64]int64{}, blocked: map[string]time.Time{},
 		releases: releases{versions: map[string]string{}, mons: "tentacle", osds: "tentacle"},
 	}

@@ -50,6 +50,7 @@ type World struct {
 	disks    map[string]*disk  // node/device
 	stores   map[string]string // node/mon → fsid of the store
 	images   map[string]string // image → version of Ceph in it
+	lacks    map[string]string // image → Ceph option that it does not know
 	crashes  map[string]bool   // images whose daemons end at once
 	runs     map[string]started
 	restarts []string

@@ -189,6 +189,18 @@ func (w *World) setStatus(pod *corev1.Pod, phase corev1.PodPhase, state corev1.C
 	require.NoError(w.t, w.Client.Status().Update(w.context(), pod))
 }
 
+// Lacks has an image not know an option of Ceph.
+func (w *World) Lacks(image, option string) { w.lacks = map[string]string{image: option} }
+
+// unknown is what an image's pod says of an option that it is asked for and does not know.
+func (w *World) unknown(pod *corev1.Pod) string {
+	lacks := w.lacks[pod.Spec.Containers[0].Image]
+	if lacks == "" || !slices.Contains(pod.Spec.Containers[0].Command, lacks) {
+		return ""
+	}
+	return "unknown option: " + lacks + "\n"
+}
+
 // answer has the pods end that ask an image for its version.
 func (w *World) answer() {
 	var pods corev1.PodList
@@ -201,6 +213,6 @@ func (w *World) answer() {
 		}
 		v := w.images[pod.Spec.Containers[0].Image]
 		w.setStatus(pod, corev1.PodSucceeded, corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
-			Message: fmt.Sprintf("ceph version %s (0123abcd) %s (stable)\n", v, releases[version(v).Release])}})
+			Message: fmt.Sprintf("ceph version %s (0123abcd) %s (stable)\n", v, releases[version(v).Release]) + w.unknown(pod)}})
 	}
 }

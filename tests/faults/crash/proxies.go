@@ -65,6 +65,11 @@ func (p conn) Close() (err error) {
 	return
 }
 
+func (p conn) Config(a0 context.Context) (r0 []ceph.Setting, err error) {
+	err = p.life.call("Conn.Config", func() error { r0, err = p.real.Config(a0); return err })
+	return
+}
+
 func (p conn) CreateImage(a0 context.Context, a1 ceph.ImageRef, a2 ceph.ImageSpec) (err error) {
 	err = p.life.call("Conn.CreateImage", func() error { err = p.real.CreateImage(a0, a1, a2); return err })
 	return
@@ -160,6 +165,16 @@ func (p conn) OpenImage(a0 context.Context, a1 ceph.ImageRef, a2 ceph.OpenOption
 	if r0 != nil {
 		r0 = image{p.life, keep(p.life, r0)}
 	}
+	return
+}
+
+func (p conn) Option(a0 context.Context, a1 string) (r0 *ceph.Option, err error) {
+	err = p.life.call("Conn.Option", func() error { r0, err = p.real.Option(a0, a1); return err })
+	return
+}
+
+func (p conn) OptionNames(a0 context.Context) (r0 []string, err error) {
+	err = p.life.call("Conn.OptionNames", func() error { r0, err = p.real.OptionNames(a0); return err })
 	return
 }
 
@@ -280,6 +295,11 @@ func (p conn) StillMissed(a0 context.Context, a1 int) (r0 string, err error) {
 
 func (p conn) StillNeeded(a0 context.Context, a1 int) (r0 string, err error) {
 	err = p.life.call("Conn.StillNeeded", func() error { r0, err = p.real.StillNeeded(a0, a1); return err })
+	return
+}
+
+func (p conn) UnsetConfig(a0 context.Context, a1 string, a2 string) (err error) {
+	err = p.life.call("Conn.UnsetConfig", func() error { err = p.real.UnsetConfig(a0, a1, a2); return err })
 	return
 }
 
