@@ -37,6 +37,8 @@ const (
 	ReasonMonsMissing      = "MonsMissing"
 	ReasonKeysMissing      = "KeysMissing"
 	ReasonCephUnreachable  = "CephUnreachable"
+	ReasonQuorumLost       = "QuorumLost"
+	ReasonRecoveryRefused  = "RecoveryRefused"
 	ReasonStepFailed       = "StepFailed"
 	ReasonNotSafeToRestart = "NotSafeToRestart"
 	ReasonNotSafeToRemove  = "NotSafeToRemove"

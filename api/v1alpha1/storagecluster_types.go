@@ -22,6 +22,7 @@ import (
 // +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 40",message="metadata.name: at most 40 characters, so that the names of the cluster's daemons fit"
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')",message="metadata.name: lower-case letters, digits and -, and it must begin with a letter: the mons' Services bear it"
 // +kubebuilder:validation:XValidation:rule="!has(self.spec.deletion) || !has(self.spec.deletion.confirmation) || size(self.spec.deletion.confirmation) == 0 || self.spec.deletion.confirmation == 'yes-destroy-all-data-of-' + self.metadata.name",message="spec.deletion.confirmation: must be yes-destroy-all-data-of- and the cluster's own name"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.mon) || !has(self.spec.mon.recovery) || self.spec.mon.recovery.confirmation == 'yes-rebuild-the-quorum-of-' + self.metadata.name + '-from-mon-' + self.spec.mon.recovery.from",message="spec.mon.recovery.confirmation: must be yes-rebuild-the-quorum-of-, the cluster's own name, -from-mon- and spec.mon.recovery.from"
 type StorageCluster struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -125,6 +126,29 @@ type MonSpec struct {
 	// AllowSharedNode lets several mons run on one node. A lost node may then lose the quorum.
 	// +optional
 	AllowSharedNode bool `json:"allowSharedNode,omitempty"`
+	// Recovery rebuilds a quorum that is lost for ever from one mon that is left. It can lose the newest changes of the
+	// cluster's maps. It is for one loss: nothing is done once the mons have a quorum, and it may stay when all is done.
+	// +optional
+	Recovery *MonRecovery `json:"recovery,omitempty"`
+}
+
+// MonRecovery rebuilds a lost quorum from one mon.
+type MonRecovery struct {
+	// From is the mon whose store all others are made from. Every other mon is given up, its store is never used again.
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z]{1,4}$')",message="spec.mon.recovery.from: must be a mon's name, such as a"
+	// +kubebuilder:validation:MaxLength=4
+	From string `json:"from"`
+	// LostSince says which loss this is for: since when the condition Quorum is False, as the blocker QuorumLost says.
+	LostSince metav1.Time `json:"lostSince"`
+	// Confirmation: yes-rebuild-the-quorum-of-, the cluster's name, -from-mon- and the mon's name.
+	// +kubebuilder:validation:MaxLength=100
+	Confirmation string `json:"confirmation"`
+	// SkipNodes are nodes that are gone for ever. The pods of mons elsewhere must have stopped before the quorum is rebuilt,
+	// or there could be two; those on a node named here are not waited for while it is not ready.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=10
+	SkipNodes []NodeName `json:"skipNodes,omitempty"`
 }
 
 // MgrSpec are the managers.
@@ -309,6 +333,9 @@ type StorageClusterStatus struct {
 	// LastMon is the last name that a mon was given: none is given twice.
 	// +optional
 	LastMon string `json:"lastMon,omitempty"`
+	// MonRecovery is the last rebuilding of the quorum from one mon.
+	// +optional
+	MonRecovery *MonRecoveryStatus `json:"monRecovery,omitempty"`
 	// +optional
 	Mgrs DaemonStatus `json:"mgrs,omitempty"`
 	// +optional
@@ -334,6 +361,27 @@ type StorageClusterStatus struct {
 	// Blocker is the one thing that holds the plan up, and what to do about it.
 	// +optional
 	Blocker *Blocker `json:"blocker,omitempty"`
+}
+
+// MonRecoveryStatus is a rebuilding of the quorum from one mon.
+type MonRecoveryStatus struct {
+	// From is the mon whose store it is made from, and Node where that lies.
+	From string `json:"from"`
+	Node string `json:"node"`
+	// LostSince is the loss that it is for.
+	LostSince metav1.Time `json:"lostSince"`
+	// GaveUp are the mons that are no more.
+	// +optional
+	// +listType=set
+	GaveUp []string `json:"gaveUp,omitempty"`
+	// Image of Ceph whose programs change the store.
+	Image string `json:"image"`
+	// Began and Finished are when; Finished is empty while it is under way.
+	Began metav1.Time `json:"began"`
+	// +optional
+	Finished *metav1.Time `json:"finished,omitempty"`
+	// Backup is where on the node the store lies as it was.
+	Backup string `json:"backup"`
 }
 
 // UpgradeStatus is a change to another image of Ceph.

@@ -26,6 +26,21 @@ func TestAWrongStorageClusterIsRefusedWithTheFieldAndWhatIsRight(t *testing.T) {
 		"a name that no Service can have: a digit first": {
 			`{metadata: {name: 1st}, ` + storage + `}}`,
 			[]string{"metadata.name", "begin with a letter"}},
+		"a recovery of the mons that is not confirmed": {
+			`{metadata: {name: main}, ` + storage + `, mon: {recovery: {from: a, lostSince: "2026-01-01T00:00:00Z", confirmation: "yes"}}}}`,
+			[]string{"spec.mon.recovery.confirmation", "yes-rebuild-the-quorum-of-"}},
+		"a recovery confirmed for another mon": {
+			`{metadata: {name: main}, ` + storage + `, mon: {recovery: {from: a, lostSince: "2026-01-01T00:00:00Z", confirmation: yes-rebuild-the-quorum-of-main-from-mon-b}}}}`,
+			[]string{"spec.mon.recovery.confirmation", "-from-mon- and spec.mon.recovery.from"}},
+		"a recovery from what is no mon": {
+			`{metadata: {name: main}, ` + storage + `, mon: {recovery: {from: "A", lostSince: "2026-01-01T00:00:00Z", confirmation: yes-rebuild-the-quorum-of-main-from-mon-A}}}}`,
+			[]string{"spec.mon.recovery.from", "must be a mon's name, such as a"}},
+		"a recovery that does not say from which loss": {
+			`{metadata: {name: main}, ` + storage + `, mon: {recovery: {from: a, confirmation: yes-rebuild-the-quorum-of-main-from-mon-a}}}}`,
+			[]string{"spec.mon.recovery.lostSince", "Required"}},
+		"a recovery of a loss at no time": {
+			`{metadata: {name: main}, ` + storage + `, mon: {recovery: {from: a, lostSince: today, confirmation: yes-rebuild-the-quorum-of-main-from-mon-a}}}}`,
+			[]string{"spec.mon.recovery.lostSince", "date-time"}},
 		"no storage": {`{spec: {}}`, []string{"spec.storage", "Required"}},
 		"storage without nodes": {
 			`{spec: {storage: {}}}`, []string{"spec.storage", "name the nodes in spec.storage.nodes", "spec.storage.nodeSelector"}},

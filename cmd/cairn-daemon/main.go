@@ -31,6 +31,6 @@ func newCommand() *cobra.Command {
 	}
 	osd := &cobra.Command{Use: "osd", Short: "Steps of an OSD's pod"}
 	osd.AddCommand(newRunCommand())
-	root.AddCommand(newAgentCommand(), osd, newInstallCommand(), newDisksCommand(), newWipeCommand())
+	root.AddCommand(newAgentCommand(), osd, newInstallCommand(), newDisksCommand(), newWipeCommand(), newMonCommand())
 	return root
 }

@@ -41,6 +41,8 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"agent", "--node", ""}, "--node: "},
 		{[]string{"agent", "--node", "n", "--interval", "1ms"}, "--interval: "},
 		{[]string{"install"}, "accepts 1 arg(s)"},
+		{[]string{"mon", "rebuild"}, `required flag(s) "backup", "dir", "fsid", "mon" not set`},
+		{[]string{"mon", "keep", "--dir", "/absent", "--mon", "a", "--fsid", "x", "--backup", "b"}, "open the mons' stores"},
 		{[]string{"disks", "--mountinfo", "/absent"}, "list mounts"},
 	}
 	for _, test := range tests {

@@ -59,6 +59,8 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		return r.setOption(ctx, o, *s.SetOption)
 	case s.Purge != nil:
 		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.PurgeOSD(ctx, *s.Purge) })
+	case s.Recovery != "":
+		return r.recover(ctx, o, s.Recovery)
 	case s.Destroy:
 		return r.beginDestruction(ctx, o)
 	}

@@ -13,14 +13,20 @@ import (
 
 // assess says of every step what it risks, and closes those that wait for approval.
 func (p *planner) assess() {
+	p.risks()
 	manual := p.o.Cluster.Spec.Approval == v1alpha1.ApprovalManual
 	for i := range p.steps {
 		s := &p.steps[i]
-		s.Risk = p.o.riskOf(s)
 		s.NeedsApproval = manual && s.Risk.Held() && !v1alpha1.Approved(p.o.Cluster, s.Name)
 		if s.NeedsApproval && s.Gate == "" {
 			s.Gate, s.Reason = "it is approved", v1alpha1.ReasonNeedsApproval
 		}
+	}
+}
+
+func (p *planner) risks() {
+	for i := range p.steps {
+		p.steps[i].Risk = p.o.riskOf(&p.steps[i])
 	}
 }
 

@@ -40,12 +40,13 @@ type Desired struct {
 	// Drain says which daemons may be evicted.
 	Drain           *disruption.Decision
 	missingMonNodes int
+	helperImage     string
 }
 
 // desired derives what should exist from the spec and what was observed.
 func desired(o *Observed, helperImage string) *Desired {
 	o.lookup = lookup{}
-	d := &Desired{Drain: disruption.Decide(o.drain())}
+	d := &Desired{Drain: disruption.Decide(o.drain()), helperImage: helperImage}
 	count := int(o.Cluster.Spec.Mon.Count)
 	d.Mons = d.desireMons(o)
 	if missing := count - len(d.Mons); missing > 0 && d.Retiring == nil && !o.noMoreMons() {

@@ -192,6 +192,8 @@ func (w *imagined) look(f *Foresight, steps []Step) (open []Step) {
 func (w *imagined) happen(s Step) (err error) {
 	defer func() { w.lookup = lookup{} }()
 	switch {
+	case s.Recovery != "":
+		err = w.recoverMons(s.Recovery)
 	case s.MakeKeys:
 		w.Keys, err = newKeys(w.newKey)
 	case s.NewOSD != nil && s.Renew != nil:
@@ -218,9 +220,10 @@ func (w *imagined) happen(s Step) (err error) {
 	case s.Purge != nil:
 		w.Ceph.OSDs = slices.DeleteFunc(w.Ceph.OSDs, func(known ceph.OSD) bool { return known.ID == *s.Purge })
 	}
-	for _, object := range s.Delete {
+	for _, object := range slices.Concat(s.Delete, s.Stop) {
 		w.drop(object)
 	}
+	w.runJobs(s.Create)
 	for _, object := range s.Apply {
 		if err := w.put(object); err != nil {
 			return err

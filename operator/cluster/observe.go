@@ -7,6 +7,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -46,6 +47,8 @@ type Observed struct {
 	Deployments map[string]*appsv1.Deployment
 	Pods        []corev1.Pod
 	Budgets     map[string]*policyv1.PodDisruptionBudget
+	// Jobs of a quorum's rebuilding, while one is under way.
+	Jobs map[string]*batchv1.Job
 
 	// Ceph is nil while the cluster cannot be asked; CephError says why.
 	Ceph      *CephState
@@ -85,7 +88,11 @@ func (r *Reconciler) observe(ctx context.Context, cluster *v1alpha1.StorageClust
 		ConfigMaps: map[string]*corev1.ConfigMap{}, Deployments: map[string]*appsv1.Deployment{},
 		Budgets: map[string]*policyv1.PodDisruptionBudget{},
 	}
+<<<<<<< HEAD
 	if err := errors.Join(r.observeNodes(ctx, o), r.observeObjects(ctx, o), r.observeKeys(ctx, o), r.observeRecord(ctx, o)); err != nil {
+=======
+	if err := errors.Join(r.observeNodes(ctx, o), r.observeObjects(ctx, o), r.observeKeys(ctx, o), r.observeRecovery(ctx, o)); err != nil {
+>>>>>>> 2460274d4eee5b98ee9524ddc8b68eeb0730e928
 		return nil, err
 	}
 	o.refuseOtherKeys()

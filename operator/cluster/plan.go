@@ -51,6 +51,8 @@ type Step struct {
 	Stop []client.Object
 	// Create makes objects that do not exist.
 	Create []client.Object
+	// Recovery is a verb of the rebuilding of a lost quorum.
+	Recovery string
 	// Destroy writes down that the cluster is destroyed.
 	Destroy bool
 	// Reason of the blocker that the gate is; empty is NotSafeToRestart.
@@ -74,13 +76,21 @@ func step(name, what, why, gate string) Step {
 // Plan is the ordered list of what leads from what was observed to what is desired.
 func Plan(o *Observed, d *Desired) ([]Step, error) {
 	o.lookup = lookup{}
+	if recovering(o.Cluster) != nil && o.Keys != nil {
+		p := &planner{o: o, d: d, steps: recoveryPlan(o, d.helperImage)}
+		p.risks()
+		return p.steps, nil
+	}
 	p := &planner{o: o, d: d, up: o.change()}
-	for _, part := range []func() error{p.ask, p.keys, p.evictions, p.foundation, p.retire, p.mons, p.quorum, p.options, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.removals, p.noOut, p.requireRelease, p.canaryFirst} {
+	for _, part := range []func() error{p.recovery, p.ask, p.keys, p.evictions, p.foundation, p.retire, p.mons, p.quorum, p.options, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.removals, p.noOut, p.requireRelease, p.canaryFirst} {
 		if err := part(); err != nil {
 			return nil, err
 		}
 	}
 	p.assess()
+	if len(p.steps) > 0 && p.steps[0].Recovery != "" && p.steps[0].Gate == "" {
+		return p.steps[:1], nil
+	}
 	return p.steps, nil
 }
 

@@ -86,6 +86,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, cluster *v1alpha1.StorageClu
 			return ctrl.Result{}, fmt.Errorf("protect the StorageCluster: %w", err)
 		}
 	}
+	if mayRecover(cluster) {
+		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(cluster), cluster); err != nil {
+			return ctrl.Result{}, client.IgnoreNotFound(err)
+		}
+	}
 	observed, want, err := r.Look(ctx, cluster)
 	if err != nil {
 		return ctrl.Result{}, err
@@ -107,7 +112,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, cluster *v1alpha1.StorageClu
 
 // Look observes a cluster and says what should exist. It changes nothing.
 func (r *Reconciler) Look(ctx context.Context, cluster *v1alpha1.StorageCluster) (*Observed, *Desired, error) {
-	observed, err := r.observe(ctx, cluster)
+	look := r
+	if mayRecover(cluster) {
+		look = r.fromServer()
+	}
+	observed, err := look.observe(ctx, cluster)
 	if err != nil {
 		return nil, nil, err
 	}

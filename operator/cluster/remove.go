@@ -38,6 +38,9 @@ func (r *Reconciler) remove(ctx context.Context, cached *v1alpha1.StorageCluster
 			return inUse, ctrl.Result{}, err
 		}
 		if cluster.Spec.Deletion.Policy != v1alpha1.DeletionDestroy {
+			if recovering(cluster) != nil {
+				return "not deleted before its quorum is rebuilt, so that what is kept is of one mind", ctrl.Result{}, nil
+			}
 			return "", ctrl.Result{}, r.retain(ctx, t.Observed)
 		}
 	}

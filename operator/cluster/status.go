@@ -26,6 +26,7 @@ func status(o *Observed, d *Desired, steps []Step) v1alpha1.StorageClusterStatus
 	s := *o.Cluster.Status.DeepCopy()
 	s.ObservedGeneration = o.Cluster.Generation
 	s.Plan = planOf(steps)
+	s.MonRecovery = recovered(o.Cluster)
 	s.LastMon = mon.Last(o.Mons, o.lastMon())
 	s.Mons = daemons(int(o.Cluster.Spec.Mon.Count), 0)
 	s.Mgrs = daemons(int(o.Cluster.Spec.Mgr.Count), 0)
@@ -95,7 +96,11 @@ func planOf(steps []Step) (plan []v1alpha1.PlanStep) {
 // blockerOf chains the rules that say what holds things up: the first that
 // finds something wins.
 func blockerOf(o *Observed, d *Desired, steps []Step) *v1alpha1.Blocker {
-	for _, rule := range []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{inUse, keysMissing, monsMissing, monNodesMissing, imageUnusable, upgradeRefused, diskFailed, storageFull, podFailing, upgradeHalted, invalidOption, deviceProblem, nodeLost, noQuorum, stepFailed, drainBlocked, nodeDrained, unapproved, gated} {
+	rules := []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{inUse, keysMissing, monsMissing, recoveryHeld, quorumLost, monNodesMissing, imageUnusable, upgradeRefused, diskFailed, storageFull, podFailing, upgradeHalted, invalidOption, deviceProblem, nodeLost, noQuorum, stepFailed, drainBlocked, nodeDrained, unapproved, gated}
+	if recovering(o.Cluster) != nil {
+		rules = []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{keysMissing, stepFailed, nodeGone, podFailing, gated}
+	}
+	for _, rule := range rules {
 		if b := rule(o, d, steps); b != nil {
 			return b
 		}

@@ -34,9 +34,7 @@ import (
 
 // Teardown is what the destruction of a cluster rests on.
 type Teardown struct {
-	*Observed
-	// Jobs by name.
-	Jobs map[string]*batchv1.Job
+	stopping
 	// Image with cairn-daemon.
 	Image string
 }
@@ -46,11 +44,12 @@ func (r *Reconciler) observeTeardown(ctx context.Context, cluster *v1alpha1.Stor
 	if err != nil {
 		return nil, err
 	}
-	t := &Teardown{Observed: o, Jobs: map[string]*batchv1.Job{}, Image: r.Image}
+	t := &Teardown{stopping: stopping{Observed: o, skip: cluster.Spec.Deletion.SkipNodes, all: "stop all daemons", why: "disks in use are not emptied", skipField: "spec.deletion.skipNodes: what is on its disks stays then"}, Image: r.Image}
 	var jobs batchv1.JobList
 	if err := r.Live.List(ctx, &jobs, client.InNamespace(cluster.Namespace), client.MatchingLabels{kube.LabelCluster: cluster.Name}); err != nil {
 		return nil, fmt.Errorf("list Jobs: %w", err)
 	}
+	t.Jobs = map[string]*batchv1.Job{}
 	index(t.Jobs, jobs.Items)
 	return t, nil
 }
@@ -138,14 +137,22 @@ func unconfirmed(cluster *v1alpha1.StorageCluster) string {
 	return fmt.Sprintf("spec.deletion.confirmation is %s; set spec.deletion.policy to Retain to keep the data", Confirmation(cluster))
 }
 
+// stopping waits until no daemon of those observed runs.
+type stopping struct {
+	*Observed
+	skip      []v1alpha1.NodeName // nodes that are given up
+	all, why  string
+	skipField string // the spec's field for such nodes, and what comes of it
+}
+
 // skipped reports whether a node is given up.
-func (t *Teardown) skipped(node string) bool {
-	return slices.Contains(t.Cluster.Spec.Deletion.SkipNodes, v1alpha1.NodeName(node))
+func (t *stopping) skipped(node string) bool {
+	return slices.Contains(t.skip, v1alpha1.NodeName(node))
 }
 
 // stop are the steps until no daemon runs.
-func (t *Teardown) stop(gate string) (steps []Step) {
-	running := step("stop", "stop all daemons", "disks in use are not emptied", gate)
+func (t *stopping) stop(gate string) (steps []Step) {
+	running := step("stop", t.all, t.why, gate)
 	for _, name := range slices.Sorted(maps.Keys(t.Deployments)) {
 		if deployment := t.Deployments[name]; deployment.DeletionTimestamp == nil {
 			running.Stop = append(running.Stop, deployment)
@@ -166,7 +173,7 @@ func (t *Teardown) stop(gate string) (steps []Step) {
 		if t.skipped(pod.Spec.NodeName) {
 			continue
 		}
-		s := step(name+"-stopped", fmt.Sprintf("wait for %s (pod %s on node %s) to stop%s", name, pod.Name, pod.Spec.NodeName, since(pod)), "disks in use are not emptied", "")
+		s := step(name+"-stopped", fmt.Sprintf("wait for %s (pod %s on node %s) to stop%s", name, pod.Name, pod.Spec.NodeName, since(pod)), t.why, "")
 		s.Wait = true
 		s.Gate, s.Reason = t.absent(pod.Spec.NodeName), v1alpha1.ReasonNodeGone
 		steps = append(steps, s)
@@ -191,8 +198,8 @@ func since(pod *corev1.Pod) string {
 func clock(when time.Time) string { return when.UTC().Format(time.RFC3339) }
 
 // absent says that nothing can be done on a node.
-func (t *Teardown) absent(name string) string {
-	const advice = "Bring it back; or, when it is gone for ever, add it to spec.deletion.skipNodes: what is on its disks stays then"
+func (t *stopping) absent(name string) string {
+	advice := "Bring it back; or, when it is gone for ever, add it to " + t.skipField
 	node := t.node(name)
 	if node == nil {
 		return fmt.Sprintf("node %s is back: Kubernetes does not know it any more. %s", name, advice)

@@ -37,6 +37,9 @@ const (
 	// AnnotationDestroying of a StorageCluster is since when it is destroyed: there is
 	// no way back.
 	AnnotationDestroying = "cairn.storage/destroying-since"
+	// AnnotationMonRecovery of a StorageCluster is the last rebuilding of its quorum from
+	// one mon, as JSON: under way until it says when it was finished.
+	AnnotationMonRecovery = "cairn.storage/mon-recovery"
 	// AnnotationApplied is a hash of what was last applied.
 	AnnotationApplied = "cairn.storage/applied"
 

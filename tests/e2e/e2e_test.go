@@ -77,6 +77,7 @@ func Test(t *testing.T) {
 		{"a dead disk is named, and a new one takes its OSD's ID and place", replacesADisk},
 		{"a disk that is moved to another node takes its OSD along", movesADisk},
 		{"mons are taken away and added", changesTheMons},
+		{"a quorum lost for ever is rebuilt from one mon", rebuildsTheQuorum},
 		{"a node is drained, and a second one only after it", drainsANode},
 		{"a node that falls silent is named, and another gets its mon", noticesASilentNode},
 		{"a node that is cut off, keys that are gone and a mon that is killed", namesTroubles},

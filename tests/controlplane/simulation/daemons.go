@@ -12,7 +12,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/daemon/ceph"
-	"github.com/cairn-storage/cairn/daemon/ceph/model"
 	"github.com/cairn-storage/cairn/operator/kube"
 	"github.com/cairn-storage/cairn/operator/osd"
 )
@@ -48,60 +47,6 @@ func (w *World) daemons(pods []corev1.Pod) {
 		}
 	}
 }
-
-// mons found the cluster once a majority of the founders runs.
-func (w *World) mons(pods []*corev1.Pod) {
-	pods = slices.DeleteFunc(pods, func(pod *corev1.Pod) bool { return !w.hasStore(pod) })
-	var running []string
-	founders := 0
-	for _, pod := range pods {
-		env := pod.Spec.Containers[0].Env
-		fsid := value(env, "FSID")
-		if w.fsid == "" {
-			w.fsid = fsid
-		}
-		require.Equal(w.t, w.fsid, fsid, "mon %s was given another cluster's fsid", pod.Labels[kube.LabelInstance])
-		founders = max(founders, strings.Count(value(env, "ADDV"), "--addv"))
-		running = append(running, pod.Labels[kube.LabelInstance])
-	}
-	running = w.members(running)
-	slices.Sort(running)
-	w.quorum = running
-	if w.Ceph == nil {
-		if 2*len(running) <= founders {
-			return
-		}
-		w.Ceph = model.New(w.fsid, running...)
-		w.Ceph.Number = w.number
-		release := releases[w.releaseOf(pods)]
-		w.Ceph.SetReleases(release, release)
-		w.readable("mon.a", w.Secret(pods[0].Labels[kube.LabelCluster] + "-keys").Data["mon"], pods[0])
-	}
-	for _, name := range running {
-		if !slices.Contains(w.monmap, name) {
-			w.monmap = append(w.monmap, name)
-		}
-	}
-	w.Ceph.SetQuorum(slices.Clone(w.monmap), running)
-}
-
-// members are the mons that run and were not taken out of the monmap: those end.
-func (w *World) members(running []string) []string {
-	if w.Ceph != nil {
-		mons := w.Ceph.Mons()
-		for _, name := range w.monmap {
-			w.removed[name] = w.removed[name] || !slices.Contains(mons, name)
-		}
-	}
-	gone := func(name string) bool { return w.removed[name] }
-	w.monmap = slices.DeleteFunc(w.monmap, gone)
-	return slices.DeleteFunc(running, gone)
-}
-
-// Quorum are the mons that take part.
-func (w *World) Quorum() []string { return slices.Clone(w.quorum) }
-
-func (w *World) hasQuorum() bool { return w.Ceph != nil && 2*len(w.quorum) > len(w.monmap) }
 
 // osd prepares the device of an OSD's pod as cairn-daemon does, and starts it.
 func (w *World) osd(pod *corev1.Pod) int {

@@ -88,6 +88,9 @@ func (w *World) Operator(work func() error) (died bool, err error) {
 }
 
 func (w *World) beforeCeph(op string) error {
+	if w.operator.works && !w.hasQuorum() {
+		return &ceph.Error{Kind: ceph.Unreached, Op: op, Err: errNoQuorum}
+	}
 	if w.operator.works && slices.Contains(cephWrites, op) {
 		w.before("ceph " + op)
 		if happens := w.operator.take(op); happens != nil {

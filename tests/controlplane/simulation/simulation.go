@@ -45,10 +45,11 @@ type World struct {
 	fsid     string
 	monmap   []string
 	quorum   []string
+	quorate  bool
 	removed  map[string]bool   // mons that were taken out of the monmap
 	lost     map[string]bool   // nodes on which nothing runs
 	disks    map[string]*disk  // node/device
-	stores   map[string]string // node/mon → fsid of the store
+	stores   map[string]*store // node/mon
 	images   map[string]string // image → version of Ceph in it
 	lacks    map[string]string // image → Ceph option that it does not know
 	crashes  map[string]bool   // images whose daemons end at once
@@ -73,7 +74,7 @@ var Nodes = []string{"node1", "node2", "node3"}
 // New returns a world whose disks are blank, in a namespace of its own.
 func New(t testing.TB) *World {
 	_, c := controlplane.Start(t)
-	w := &World{t: t, Client: c, disks: map[string]*disk{}, stores: map[string]string{}, images: map[string]string{"cairn.storage/ceph:20.2.4": "20.2.4"}, crashes: map[string]bool{}, runs: map[string]started{}, removed: map[string]bool{}, lost: map[string]bool{}}
+	w := &World{t: t, Client: c, disks: map[string]*disk{}, stores: map[string]*store{}, images: map[string]string{"cairn.storage/ceph:20.2.4": "20.2.4"}, crashes: map[string]bool{}, runs: map[string]started{}, removed: map[string]bool{}, lost: map[string]bool{}}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "world-"}}
 	require.NoError(t, c.Create(t.Context(), namespace))
 	w.Namespace = namespace.Name

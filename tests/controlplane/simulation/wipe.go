@@ -2,8 +2,6 @@ package simulation
 
 import (
 	"fmt"
-	"maps"
-	"strings"
 
 	"github.com/stretchr/testify/require"
 	batchv1 "k8s.io/api/batch/v1"
@@ -12,30 +10,6 @@ import (
 
 	"github.com/cairn-storage/cairn/operator/kube"
 )
-
-// hasStore makes a mon's store where there is none, as ceph-mon does, and reports
-// whether the mon runs: not where a store must have been there.
-func (w *World) hasStore(pod *corev1.Pod) bool {
-	at, fsid := pod.Spec.NodeName+"/"+pod.Labels[kube.LabelInstance], value(pod.Spec.Containers[0].Env, "FSID")
-	if w.stores[at] == "" {
-		if strings.Contains(pod.Spec.Containers[0].Command[2], "no store of mon") {
-			return false
-		}
-		if w.Ceph != nil && !w.hasQuorum() {
-			w.violated("mon %s began anew, without a quorum to learn from, though the cluster has data", at)
-		}
-		w.stores[at] = fsid
-	}
-	if w.stores[at] != fsid {
-		w.violated("mon %s of cluster %s was started on the store of cluster %s", at, fsid, w.stores[at])
-	}
-	return true
-}
-
-// LoseStores removes the mon stores of a node, as a new system disk does.
-func (w *World) LoseStores(node string) {
-	maps.DeleteFunc(w.stores, func(at, _ string) bool { return strings.HasPrefix(at, node+"/") })
-}
 
 func (w *World) violated(format string, args ...any) {
 	w.Violations = append(w.Violations, fmt.Sprintf(format, args...))
@@ -50,6 +24,10 @@ func (w *World) jobs(running []corev1.Pod) {
 		job := &jobs.Items[i]
 		node := job.Spec.Template.Spec.NodeName
 		if job.Status.Succeeded > 0 || w.lost[node] {
+			continue
+		}
+		if job.Labels[kube.LabelComponent] == "mon-recovery" {
+			w.operate(job, running)
 			continue
 		}
 		for _, pod := range running {
@@ -73,7 +51,7 @@ func (w *World) wipe(node string, command []string) {
 	w.LoseStores(node)
 	w.report(node)
 	if len(w.stores) == 0 { // with its last store a cluster is gone
-		w.Ceph, w.fsid, w.monmap, w.quorum, w.removed = nil, "", nil, nil, map[string]bool{}
+		w.Ceph, w.fsid, w.monmap, w.quorum, w.quorate, w.removed = nil, "", nil, nil, false, map[string]bool{}
 	}
 }
 
@@ -81,12 +59,4 @@ func (w *World) wipe(node string, command []string) {
 func (w *World) Plant(node, device, fsid, uuid string) {
 	*w.disks[node+"/"+device] = disk{node: node, name: device, uuid: uuid, fsid: fsid, id: 7}
 	w.report(node)
-}
-
-// Stores are the mon stores on the nodes: node/mon.
-func (w *World) Stores() (stores []string) {
-	for at := range w.stores {
-		stores = append(stores, at)
-	}
-	return stores
 }

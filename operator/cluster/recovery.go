@@ -1,0 +1,374 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/operator/kube"
+	"github.com/cairn-storage/cairn/operator/mon"
+)
+
+// A quorum that is lost for ever is rebuilt from one mon, when a person asks for it in
+// spec.mon.recovery. Two quorums must never be, so the order is:
+//
+//	the StorageCluster says that it is rebuilt
+//	the mons' Deployments are deleted, and their pods stop
+//	a Job keeps the store of the mon that is left, and sees that it can be used
+//	the other mons' Services are deleted: nothing starts those mons ever again
+//	a Job takes the others out of the store's monmap
+//	the StorageCluster says that it is done
+//
+// Then that mon is started, and others join it under new names. Until the Services go
+// it can be taken back: the mons are started as they were. It rests on what the
+// server says, never on a cache.
+
+// recovered is the last rebuilding of the quorum, or nil.
+func recovered(cluster *v1alpha1.StorageCluster) *v1alpha1.MonRecoveryStatus {
+	text := cluster.Annotations[kube.AnnotationMonRecovery]
+	record := &v1alpha1.MonRecoveryStatus{}
+	if text == "" || json.Unmarshal([]byte(text), record) != nil {
+		return nil
+	}
+	return record
+}
+
+// isFor reports whether a rebuilding is for the loss of a moment.
+func isFor(record *v1alpha1.MonRecoveryStatus, lost metav1.Time) bool {
+	return record != nil && record.LostSince.Equal(&lost)
+}
+
+// recovering is the rebuilding that is under way, or nil.
+func recovering(cluster *v1alpha1.StorageCluster) *v1alpha1.MonRecoveryStatus {
+	if record := recovered(cluster); record != nil && record.Finished == nil {
+		return record
+	}
+	return nil
+}
+
+// mayRecover reports whether a cluster's quorum is or may be rebuilt now.
+func mayRecover(cluster *v1alpha1.StorageCluster) bool {
+	asked, done := cluster.Spec.Mon.Recovery, recovered(cluster)
+	if done != nil && done.Finished == nil {
+		return true
+	}
+	return asked != nil && !meta.IsStatusConditionTrue(cluster.Status.Conditions, v1alpha1.ConditionQuorum) && !isFor(done, asked.LostSince)
+}
+
+// observeRecovery reads the Jobs of a rebuilding.
+func (r *Reconciler) observeRecovery(ctx context.Context, o *Observed) error {
+	if recovering(o.Cluster) == nil {
+		return nil
+	}
+	var jobs batchv1.JobList
+	if err := r.Live.List(ctx, &jobs, client.InNamespace(o.Cluster.Namespace), client.MatchingLabels{kube.LabelCluster: o.Cluster.Name, kube.LabelComponent: recoveryComponent}); err != nil {
+		return fmt.Errorf("list Jobs: %w", err)
+	}
+	o.Jobs = map[string]*batchv1.Job{}
+	index(o.Jobs, jobs.Items)
+	return nil
+}
+
+// lostSince is since when there is no quorum; zero while there is one.
+func (o *Observed) lostSince() metav1.Time {
+	c := meta.FindStatusCondition(o.Cluster.Status.Conditions, v1alpha1.ConditionQuorum)
+	if o.Ceph != nil || c == nil || c.Status != metav1.ConditionFalse {
+		return metav1.Time{}
+	}
+	return c.LastTransitionTime
+}
+
+// why a mon does not run, by name: those that will not by waiting alone.
+func (o *Observed) lostMons() map[string]string {
+	lost := map[string]string{}
+	for _, m := range o.Mons {
+		node := o.node(m.Node)
+		switch {
+		case node == nil:
+			lost[m.Name] = "node " + m.Node + " is not in Kubernetes any more"
+		case !kube.NodeAnswers(node):
+			lost[m.Name] = "node " + m.Node + " is not ready"
+		}
+	}
+	for i := range o.Pods {
+		pod := &o.Pods[i]
+		name := pod.Labels[kube.LabelInstance]
+		if pod.Labels[kube.LabelComponent] != mon.Component || lost[name] != "" || pod.DeletionTimestamp != nil {
+			continue
+		}
+		if why := stopped(pod); why != "" {
+			lost[name] = fmt.Sprintf("pod %s on node %s %s", pod.Name, pod.Spec.NodeName, why)
+		}
+	}
+	return lost
+}
+
+// stopped says why a pod does not run, when it will not by waiting alone.
+func stopped(pod *corev1.Pod) string {
+	if why := unschedulable(pod); why != "" {
+		return "cannot be scheduled: " + why
+	}
+	for i := range pod.Status.ContainerStatuses {
+		c := &pod.Status.ContainerStatuses[i]
+		if why := failing(c); why != "" {
+			return why
+		}
+		if end := c.State.Terminated; end != nil && end.ExitCode != 0 {
+			return fmt.Sprintf("ended with exit code %d: %s", end.ExitCode, end.Message)
+		}
+	}
+	return ""
+}
+
+// missingForQuorum is how many of the lost mons have to come back.
+func (o *Observed) missingForQuorum(lost map[string]string) int {
+	return len(o.Mons)/2 + 1 - (len(o.Mons) - len(lost))
+}
+
+// quorumLost names the mons without which there is no quorum, and the ways out.
+func quorumLost(o *Observed, _ *Desired, _ []Step) *v1alpha1.Blocker {
+	since, lost := o.lostSince(), o.lostMons()
+	missing := o.missingForQuorum(lost)
+	if since.IsZero() || o.founded() == "" || len(o.Mons) == 0 || missing <= 0 {
+		return nil
+	}
+	whys := make([]string, 0, len(lost))
+	for _, name := range slices.Sorted(maps.Keys(lost)) {
+		whys = append(whys, "mon "+name+" ("+lost[name]+")")
+	}
+	from := "NAME"
+	if left := slices.DeleteFunc(names(o.Mons), func(name string) bool { return lost[name] != "" }); len(left) > 0 {
+		from = left[0]
+	}
+	again := ""
+	if record := recovered(o.Cluster); isFor(record, since) {
+		again = fmt.Sprintf(" (the quorum was rebuilt from mon %s at %s, and that mon has not formed it since; its store as it was is %s on node %s)", record.From, clock(record.Finished.Time), record.Backup, record.Node)
+	}
+	return blocker(v1alpha1.ReasonQuorumLost, "the mons have no quorum since %s%s, and nothing is served. Missing are %s. Bring back any %d of them, with their stores, and the cluster goes on by itself with nothing lost. "+
+		"Only when that can never be, rebuild the quorum from one mon that is left, which can lose the newest changes: set spec.mon.recovery to {from: %s, lostSince: %q, confirmation: %s}, and name the nodes that are gone for ever in its skipNodes",
+		clock(since.Time), again, strings.Join(whys, ", "), missing, from, clock(since.Time), recoveryConfirmation(o.Cluster, from))
+}
+
+func recoveryConfirmation(cluster *v1alpha1.StorageCluster, from string) string {
+	return "yes-rebuild-the-quorum-of-" + cluster.Name + "-from-mon-" + from
+}
+
+// refusal says why spec.mon.recovery is not followed.
+func (o *Observed) refusal() string {
+	asked, since := o.Cluster.Spec.Mon.Recovery, o.lostSince()
+	from := o.mon(asked.From)
+	switch lost := o.lostMons(); {
+	case since.IsZero():
+		return "it is known since when the mons have no quorum"
+	case !asked.LostSince.Equal(&since):
+		return fmt.Sprintf("spec.mon.recovery.lostSince is %s: since then the mons have no quorum, %s was another loss", clock(since.Time), clock(asked.LostSince.Time))
+	case asked.Confirmation != recoveryConfirmation(o.Cluster, asked.From):
+		return "spec.mon.recovery.confirmation is " + recoveryConfirmation(o.Cluster, asked.From)
+	case from == nil:
+		return fmt.Sprintf("spec.mon.recovery.from names a mon that there is: %s", strings.Join(names(o.Mons), ", "))
+	case o.missingForQuorum(lost) <= 0:
+		return fmt.Sprintf("most mons are lost: %d of %d run or start, and can form a quorum with nothing lost. See why they do not: 'kubectl -n %s logs -l app.kubernetes.io/component=mon'", len(o.Mons)-len(lost), len(o.Mons), o.Cluster.Namespace)
+	}
+	return ""
+}
+
+// mon of a name, or nil.
+func (o *Observed) mon(name string) *mon.Mon {
+	if at := slices.IndexFunc(o.Mons, func(m mon.Mon) bool { return m.Name == name }); at >= 0 {
+		return &o.Mons[at]
+	}
+	return nil
+}
+
+// recovery begins what spec.mon.recovery asks for, while there is no quorum.
+func (p *planner) recovery() error {
+	asked, done := p.o.Cluster.Spec.Mon.Recovery, recovered(p.o.Cluster)
+	if asked == nil || p.o.Ceph != nil || p.o.Keys == nil || p.o.founded() == "" || isFor(done, asked.LostSince) {
+		return nil
+	}
+	if since := p.o.lostSince(); !asked.LostSince.Equal(&since) && p.o.missingForQuorum(p.o.lostMons()) <= 0 {
+		return nil // it is for another loss, and there is none now
+	}
+	s := step("recovery", fmt.Sprintf("rebuild the quorum from mon %s alone, and give up %s", asked.From, listOf(without(names(p.o.Mons), []string{asked.From}))),
+		"spec.mon.recovery asks for it: what this mon does not know is lost", p.o.refusal())
+	s.Recovery = beginRecovery
+	p.add(s)
+	return nil
+}
+
+func listOf(mons []string) string {
+	if len(mons) == 0 {
+		return "no other"
+	}
+	return strings.Join(mons, ", ")
+}
+
+// recoveryHeld reports why spec.mon.recovery is not followed, whatever else is open.
+func recoveryHeld(o *Observed, _ *Desired, steps []Step) *v1alpha1.Blocker {
+	switch {
+	case len(steps) == 0 || steps[0].Recovery != beginRecovery || steps[0].Gate == "":
+		return nil
+	case steps[0].NeedsApproval:
+		return unapproved(o, nil, steps[:1])
+	}
+	return blocker(v1alpha1.ReasonRecoveryRefused, "the quorum is not rebuilt until %s", steps[0].Gate)
+}
+
+// The verbs of a rebuilding.
+const (
+	beginRecovery    = "begin"
+	takeBackRecovery = "take back"
+	forgetMons       = "forget mons"
+	finishRecovery   = "finish"
+)
+
+// recoveryPlan is what is left of a rebuilding that is under way.
+func recoveryPlan(o *Observed, image string) []Step {
+	record := recovering(o.Cluster)
+	if o.Ceph == nil && len(o.Mons) > 1 && o.takenBack(record) {
+		s := step("recovery-back", "start the mons as they were", "spec.mon.recovery does not ask for their recovery any more", "")
+		s.Recovery, s.Risk = takeBackRecovery, v1alpha1.RiskNone
+		return []Step{s}
+	}
+	steps := o.stopMons(record)
+	gate := ""
+	if len(steps) > 0 {
+		gate = "all mons have stopped"
+	}
+	keep, kept := o.surgery(record, image, "keep", "keep the store of mon "+record.From+" as it is, and see that it can be used", gate)
+	if !kept {
+		steps, gate = append(steps, keep), cmp.Or(gate, "its store is known to be good")
+	}
+	if others := o.monsBut(record.From); len(others) > 0 {
+		s := step("recovery-forget", "give up mon "+strings.Join(names(others), ", ")+": delete their Services, from here on there is no way back", "no mon with another map may ever start again", gate)
+		s.Recovery = forgetMons
+		steps, gate = append(steps, s), cmp.Or(gate, "the other mons are given up")
+	}
+	rebuild, rebuilt := o.surgery(record, image, "rebuild", "take all mons but "+record.From+" out of its monmap", gate)
+	if !rebuilt {
+		steps, gate = append(steps, rebuild), cmp.Or(gate, "its monmap is changed")
+	}
+	s := step("recovery-finish", "write down that the quorum is rebuilt", "then mon "+record.From+" starts, and others join it", gate)
+	s.Recovery, s.Risk = finishRecovery, v1alpha1.RiskNone
+	return append(steps, s)
+}
+
+// takenBack reports whether the rebuilding is no more what the spec asks for, and can
+// still be taken back: none of the mons is given up yet.
+func (o *Observed) takenBack(record *v1alpha1.MonRecoveryStatus) bool {
+	for _, name := range record.GaveUp {
+		if o.mon(name) == nil {
+			return false
+		}
+	}
+	asked := o.Cluster.Spec.Mon.Recovery
+	return asked == nil || asked.From != record.From || !isFor(record, asked.LostSince)
+}
+
+func (o *Observed) monsBut(name string) []mon.Mon { return withoutMon(o.Mons, name) }
+
+// stopMons are the steps until no mon runs.
+func (o *Observed) stopMons(record *v1alpha1.MonRecoveryStatus) []Step {
+	only := *o
+	only.lookup = lookup{}
+	only.Deployments = maps.Clone(o.Deployments)
+	for name, d := range o.Deployments {
+		if d.Labels[kube.LabelComponent] != mon.Component {
+			delete(only.Deployments, name)
+		}
+	}
+	only.Pods = slices.DeleteFunc(slices.Clone(o.Pods), func(pod corev1.Pod) bool { return pod.Labels[kube.LabelComponent] != mon.Component })
+	var skip []v1alpha1.NodeName
+	if asked := o.Cluster.Spec.Mon.Recovery; asked != nil {
+		// A node that is ready is not gone, and one whose store is needed is not given up.
+		skip = slices.DeleteFunc(slices.Clone(asked.SkipNodes), func(name v1alpha1.NodeName) bool {
+			node := o.node(string(name))
+			return string(name) == record.Node || node != nil && kube.NodeAnswers(node)
+		})
+	}
+	s := stopping{Observed: &only, skip: skip, all: "stop all mons", why: "two quorums must never be", skipField: "spec.mon.recovery.skipNodes: its mons are not waited for then, and must never run again"}
+	steps := s.stop("")
+	for i := range steps {
+		steps[i].Risk = v1alpha1.RiskNone // there is no quorum that they could leave
+	}
+	return steps
+}
+
+// forgetMons deletes the Services of the mons that are given up, once the last name
+// that was given is kept where no restore loses it.
+func (r *Reconciler) forgetMons(ctx context.Context, o *Observed) error {
+	if err := r.keepLastMon(ctx, o); err != nil {
+		return err
+	}
+	for _, m := range o.monsBut(recovering(o.Cluster).From) {
+		if err := r.delete(ctx, o.Services[mon.ObjectName(o.Cluster, m.Name)]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recover does one step of a rebuilding that is not a Job's.
+func (r *Reconciler) recover(ctx context.Context, o *Observed, verb string) error {
+	record := recovering(o.Cluster)
+	switch verb {
+	case forgetMons:
+		return r.forgetMons(ctx, o)
+	case beginRecovery:
+		record = o.newRecovery()
+	case finishRecovery:
+		record.Finished = ptr.To(metav1.NewTime(o.Now))
+	case takeBackRecovery:
+		record = nil
+	}
+	return r.recordRecovery(ctx, o, record)
+}
+
+// newRecovery is the record that a rebuilding begins with.
+func (o *Observed) newRecovery() *v1alpha1.MonRecoveryStatus {
+	asked := o.Cluster.Spec.Mon.Recovery
+	image := cmp.Or(o.Cluster.Status.Image, o.Cluster.Spec.Ceph.Image)
+	if live := o.Deployments[mon.ObjectName(o.Cluster, asked.From)]; live != nil {
+		image = imageOf(live)
+	}
+	return &v1alpha1.MonRecoveryStatus{From: asked.From, Node: o.mon(asked.From).Node, LostSince: asked.LostSince, GaveUp: names(o.monsBut(asked.From)), Image: image,
+		Began: metav1.NewTime(o.Now), Backup: fmt.Sprintf("backup-mon-%s-%s", asked.From, o.Now.UTC().Format("20060102T150405Z"))}
+}
+
+// recordRecovery writes down how far a rebuilding is. It fails when the StorageCluster
+// is not the one that was looked at any more.
+func (r *Reconciler) recordRecovery(ctx context.Context, o *Observed, record *v1alpha1.MonRecoveryStatus) error {
+	before := o.Cluster.DeepCopy()
+	if err := setRecovery(o.Cluster, record); err != nil {
+		return err
+	}
+	if err := r.Client.Patch(ctx, o.Cluster, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+		return fmt.Errorf("write down how far the recovery of the mons is: %w", err)
+	}
+	return nil
+}
+
+func setRecovery(cluster *v1alpha1.StorageCluster, record *v1alpha1.MonRecoveryStatus) error {
+	if record == nil {
+		delete(cluster.Annotations, kube.AnnotationMonRecovery)
+		return nil
+	}
+	text, err := json.Marshal(record)
+	if err != nil {
+		return fmt.Errorf("write down the recovery of the mons: %w", err)
+	}
+	metav1.SetMetaDataAnnotation(&cluster.ObjectMeta, kube.AnnotationMonRecovery, string(text))
+	return nil
+}
