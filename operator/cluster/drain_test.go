@@ -130,7 +130,7 @@ func TestNothingIsEvictedWhileCephRecoversOrCannotBeAsked(t *testing.T) {
 		s.Drain(true, "node2")
 		s.looks(5)
 		require.Empty(t, stored(s))
-		require.Equal(t, v1alpha1.ReasonNodeLost, s.cluster().Status.Blocker.Reason)
+		require.Equal(t, v1alpha1.ReasonQuorumLost, s.cluster().Status.Blocker.Reason)
 		require.Contains(t, s.condition(v1alpha1.ConditionDrainable).Message, "until mon a and osd.0 of node node1, ")
 		s.Return("node1")
 		s.Return("node3")

@@ -184,38 +184,6 @@ func TestWhatAnEditOfOptionsDoesIsForeseen(t *testing.T) {
 	require.Contains(t, steps, "it reads global/osd_op_queue, osd/osd_op_num_shards when it starts")
 }
 
-func TestKilledOrUnansweredWhileOptionsChangeTheOperatorEndsInTheSamePlace(t *testing.T) {
-	begin := func() (*site, int) {
-		s := newSite(t, withOptions(some()))
-		s.converge()
-		s.looks(2)
-		before := len(s.Writes())
-		s.edit(withOptions(others()))
-		return s, before
-	}
-	undisturbed, before := begin()
-	undisturbed.converge()
-	writes, generations := undisturbed.Writes()[before:], undisturbed.generations()
-	want := []string{"osd.1/osd_memory_target=1073741824", "osd/osd_recovery_sleep_hdd=0.000000"}
-	require.Equal(t, want, undisturbed.database())
-	for how, disturb := range map[string]func(*site, int){"killed": func(s *site, n int) { s.KillAt(n) }, "unanswered": func(s *site, n int) { s.LoseAnswerAt(n) }} {
-		for n := range writes {
-			if strings.Contains(writes[n], "status") && n > 4 {
-				continue // one is like the other
-			}
-			t.Run(fmt.Sprintf("%s %02d %s", how, n, undisturbed.anonymous(writes[n])), func(t *testing.T) {
-				s, before := begin()
-				disturb(s, before+n+1)
-				s.converge()
-				s.rests()
-				require.Equal(t, want, s.database())
-				require.Equal(t, undisturbed.file(), s.file())
-				require.Equal(t, generations, s.generations(), "each daemon restarts once")
-			})
-		}
-	}
-}
-
 func TestAnUpgradeIsRefusedToAReleaseThatLacksAnOption(t *testing.T) {
 	s := newSite(t, withOptions(config{"osd": {"osd_recovery_sleep_hdd": "0", "osd_scrub_sleep": "0.1"}}))
 	s.images()

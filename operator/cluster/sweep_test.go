@@ -40,7 +40,8 @@ var verbs = []verb{
 	{"fewer and more mons", beginMonCount, []string{"ceph RemoveMon"}},
 	{"move a mon", beginMonMove, []string{"ceph RemoveMon"}},
 	{"replace a lost mon", beginFailover, []string{"ceph RemoveMon"}},
-	{"rebuild a lost quorum", beginRecovery, []string{"create *v1.Job main-mon-keep", "delete *v1.Service main-mon-b", "create *v1.Job main-mon-rebuild"}},
+	{"rebuild a quorum", beginRebuilding, []string{"create *v1.Job"}},
+	{"change options", beginOptions, []string{"ceph SetConfig", "ceph UnsetConfig"}},
 	{"drain two nodes", beginDrain, []string{"ceph SetNoOut", "apply PodDisruptionBudget main-storage"}},
 	{"upgrade", beginUpgrade, []string{"ceph RequireOSDRelease"}},
 	{"destroy", beginDestruction, []string{"create *v1.Job"}},
@@ -289,6 +290,37 @@ func beginFailover(t *testing.T) (*site, func()) {
 		s.pass(time.Hour)
 		s.looksUntil("another mon is there", func() bool { return s.quorate() == "abd of abd" })
 		s.looks(5)
+	}
+}
+
+// Two of three nodes are lost with their mons' stores, and come back empty in the end.
+func beginRebuilding(t *testing.T) (*site, func()) {
+	s := burnt(t)
+	fsid, osds := s.FSID(), s.OSDs()
+	return s, func() {
+		s.recoverFrom("a", "node2", "node3")
+		s.rebuilt()
+		s.Return("node2")
+		s.Return("node3")
+		s.looksUntil("three mons agree", func() bool { return len(s.Quorum()) == 3 })
+		s.whole(fsid, osds)
+	}
+}
+
+func beginOptions(t *testing.T) (*site, func()) {
+	s := newSite(t, withOptions(some()))
+	s.converge()
+	s.looks(2)
+	return s, func() {
+		s.edit(withOptions(others()))
+		want := []string{"osd.1/osd_memory_target=1073741824", "osd/osd_recovery_sleep_hdd=0.000000"}
+		s.looksUntil("the options are set", func() bool { return slices.Equal(want, s.database()) })
+		s.converge()
+		require.Equal(t, want, s.database())
+		require.Equal(t, "[osd]\nosd_op_num_shards = 4\n", s.file())
+		for name, generation := range s.generations() {
+			require.LessOrEqual(t, generation, int64(2), "%s restarts once", name)
+		}
 	}
 }
 
