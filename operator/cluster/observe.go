@@ -88,11 +88,7 @@ func (r *Reconciler) observe(ctx context.Context, cluster *v1alpha1.StorageClust
 		ConfigMaps: map[string]*corev1.ConfigMap{}, Deployments: map[string]*appsv1.Deployment{},
 		Budgets: map[string]*policyv1.PodDisruptionBudget{},
 	}
-<<<<<<< HEAD
-	if err := errors.Join(r.observeNodes(ctx, o), r.observeObjects(ctx, o), r.observeKeys(ctx, o), r.observeRecord(ctx, o)); err != nil {
-=======
-	if err := errors.Join(r.observeNodes(ctx, o), r.observeObjects(ctx, o), r.observeKeys(ctx, o), r.observeRecovery(ctx, o)); err != nil {
->>>>>>> 2460274d4eee5b98ee9524ddc8b68eeb0730e928
+	if err := errors.Join(r.observeNodes(ctx, o), r.observeObjects(ctx, o), r.observeKeys(ctx, o), r.observeRecord(ctx, o), r.observeRecovery(ctx, o)); err != nil {
 		return nil, err
 	}
 	o.refuseOtherKeys()

@@ -146,6 +146,20 @@ func TestAQuorumIsRebuiltFromTheMonThatIsLeft(t *testing.T) {
 	require.Empty(t, s.Writes()[writes:])
 }
 
+// beginRecovery is the verb that the sweep disturbs.
+func beginRecovery(t *testing.T) (*site, func()) {
+	s := burnt(t)
+	fsid, osds := s.FSID(), s.OSDs()
+	return s, func() {
+		s.recoverFrom("a", "node2", "node3")
+		s.looksUntil("the quorum is rebuilt", func() bool { return s.recovery() != nil && s.recovery().Finished != nil })
+		s.Return("node2")
+		s.Return("node3")
+		s.looksUntil("other mons have joined", func() bool { return s.quorate() == "ade of ade" })
+		s.whole(fsid, osds)
+	}
+}
+
 func TestKeptDataOfWhichOneMonIsLeftIsTakenUp(t *testing.T) {
 	k := newKept(t)
 	k.LoseStores("node2")

@@ -40,7 +40,7 @@ var verbs = []verb{
 	{"fewer and more mons", beginMonCount, []string{"ceph RemoveMon"}},
 	{"move a mon", beginMonMove, []string{"ceph RemoveMon"}},
 	{"replace a lost mon", beginFailover, []string{"ceph RemoveMon"}},
-	{"rebuild a quorum", beginRebuilding, []string{"create *v1.Job"}},
+	{"rebuild a lost quorum", beginRecovery, []string{"create *v1.Job main-mon-keep", "delete *v1.Service main-mon-b", "create *v1.Job main-mon-rebuild"}},
 	{"change options", beginOptions, []string{"ceph SetConfig", "ceph UnsetConfig"}},
 	{"drain two nodes", beginDrain, []string{"ceph SetNoOut", "apply PodDisruptionBudget main-storage"}},
 	{"upgrade", beginUpgrade, []string{"ceph RequireOSDRelease"}},
@@ -290,20 +290,6 @@ func beginFailover(t *testing.T) (*site, func()) {
 		s.pass(time.Hour)
 		s.looksUntil("another mon is there", func() bool { return s.quorate() == "abd of abd" })
 		s.looks(5)
-	}
-}
-
-// Two of three nodes are lost with their mons' stores, and come back empty in the end.
-func beginRebuilding(t *testing.T) (*site, func()) {
-	s := burnt(t)
-	fsid, osds := s.FSID(), s.OSDs()
-	return s, func() {
-		s.recoverFrom("a", "node2", "node3")
-		s.rebuilt()
-		s.Return("node2")
-		s.Return("node3")
-		s.looksUntil("three mons agree", func() bool { return len(s.Quorum()) == 3 })
-		s.whole(fsid, osds)
 	}
 }
 
