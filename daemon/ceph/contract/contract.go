@@ -55,6 +55,7 @@ func Run(t *testing.T, connector ceph.Connector, cred ceph.Credentials) {
 	t.Run("group snapshots go at once", suite.groupsAtOnce)
 	t.Run("encryption", suite.encryption)
 	t.Run("usage", suite.usage)
+	t.Run("erasure-coded pools", suite.erasureCoded)
 	t.Run("a fenced client cannot write", suite.fencing)
 	t.Run("ended contexts", suite.contexts)
 }
@@ -65,6 +66,7 @@ type suite struct {
 	cred      ceph.Credentials
 	conn      ceph.Conn
 	poolID    int64
+	dataPool  string // of the images that are made; empty for the pool itself
 }
 
 const poolName = "contract"
@@ -278,7 +280,7 @@ func (s *suite) makePool(t *testing.T) {
 
 func (s *suite) image(t *testing.T, size int64) ceph.ImageRef {
 	ref := ceph.ImageRef{PoolID: s.poolID, Name: "pvc-" + uuid.NewString()}
-	require.NoError(t, s.conn.CreateImage(s.ctx, ref, ceph.ImageSpec{Size: size, Metadata: map[string]string{"cairn.storage/size": fmt.Sprint(size)}}))
+	require.NoError(t, s.conn.CreateImage(s.ctx, ref, ceph.ImageSpec{Size: size, DataPool: s.dataPool, Metadata: map[string]string{"cairn.storage/size": fmt.Sprint(size)}}))
 	return ref
 }
 

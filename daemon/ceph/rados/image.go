@@ -47,7 +47,11 @@ func imageOptions(spec ceph.ImageSpec) (*rbd.ImageOptions, error) {
 		features = ceph.DefaultFeatures
 	}
 	options := rbd.NewRbdImageOptions()
-	if err := options.SetUint64(rbd.ImageOptionFeatures, uint64(rbd.FeatureSetFromNames(features))); err != nil {
+	err := options.SetUint64(rbd.ImageOptionFeatures, uint64(rbd.FeatureSetFromNames(features)))
+	if err == nil && spec.DataPool != "" {
+		err = options.SetString(rbd.ImageOptionDataPool, spec.DataPool)
+	}
+	if err != nil {
 		options.Destroy()
 		return nil, err
 	}
