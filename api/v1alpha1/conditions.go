@@ -62,6 +62,7 @@ const (
 	ReasonNoRoom           = "NoRoom"
 	ReasonNotSafeToChange  = "NotSafeToChange"
 	ReasonPlacingData      = "PlacingData"
+	ReasonDataLost         = "DataLost"
 )
 
 // DeletionDestroy is the deletion policy that empties the disks.
