@@ -30,7 +30,8 @@ type ImageSpec struct {
 	// Passphrase formats the image with LUKS2 (AES-256-XTS) for librbd's own
 	// encryption; it must be random, for a guess is cheap. Empty makes a plain image. A clone takes its parent's format.
 	Passphrase Passphrase
-	// DataPool names the pool that holds the image's data; empty is the image's own.
+	// DataPool names the erasure-coded pool that holds the image's data; empty is the image's
+	// own. An encrypted image cannot be there: Invalid.
 	DataPool string
 }
 

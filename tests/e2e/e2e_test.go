@@ -78,6 +78,7 @@ func Test(t *testing.T) {
 		{"a node is drained, and a second one only after it", drainsANode},
 		{"a node that falls silent is named", noticesASilentNode},
 		{"a pool is changed", changesAPool},
+		{"an erasure-coded pool loses nothing when OSDs die under I/O", erasureCodedPool},
 		{"an upgrade of Ceph loses nothing under I/O", upgradesCeph},
 		{"deleting what is in use is refused, with what uses it", deletionIsRefused},
 		{"the destruction of all data has to be confirmed", confirmsDestruction},

@@ -14,7 +14,7 @@ func (s *suite) encryption(t *testing.T) {
 	const size = 16 * mib
 	const passphrase = ceph.Passphrase("correct horse")
 	w := &written{ref: ceph.ImageRef{PoolID: s.poolID, Name: "secret-" + uuid.NewString()}, random: s.random(), holds: make([]byte, size)}
-	spec := ceph.ImageSpec{Size: size, Passphrase: passphrase, DataPool: s.dataPool, Metadata: map[string]string{"a": "1"}}
+	spec := ceph.ImageSpec{Size: size, Passphrase: passphrase, Metadata: map[string]string{"a": "1"}}
 	require.NoError(t, s.conn.CreateImage(s.ctx, w.ref, spec))
 	requireKind(t, ceph.Exists, s.conn.CreateImage(s.ctx, w.ref, spec))
 	info := s.info(t, w.ref)
@@ -63,7 +63,7 @@ func (s *suite) requireLocked(t *testing.T, ref ceph.ImageRef) {
 func (s *suite) encryptedClone(t *testing.T, snap *ceph.SnapshotInfo, passphrase ceph.Passphrase, held []byte) {
 	size := snap.Size
 	ref := ceph.ImageRef{PoolID: s.poolID, Name: "secret-clone-" + uuid.NewString()}
-	require.NoError(t, s.conn.CloneImage(s.ctx, snap.Ref, ref, ceph.ImageSpec{Size: 2 * size, Passphrase: passphrase, DataPool: s.dataPool}))
+	require.NoError(t, s.conn.CloneImage(s.ctx, snap.Ref, ref, ceph.ImageSpec{Size: 2 * size, Passphrase: passphrase}))
 	info := s.info(t, ref)
 	require.True(t, info.Encrypted)
 	require.EqualValues(t, 2*size, info.Size)

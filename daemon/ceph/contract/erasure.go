@@ -48,7 +48,7 @@ func (s *suite) erasureCoded(t *testing.T) {
 	t.Run("snapshots hold what was", inCoded.snapshotData)
 	t.Run("clones are flattened", inCoded.flatten)
 	t.Run("diffs", inCoded.diffs)
-	t.Run("encryption", inCoded.encryption)
+	t.Run("no encryption", func(t *testing.T) { inCoded.noEncryption(t, s.poolID) })
 	t.Run("group snapshots", inCoded.groups)
 
 	for _, name := range []string{images.Name, data.Name} {
@@ -81,6 +81,21 @@ func (s *suite) usageOfCoded(t *testing.T, data ceph.PoolSpec) {
 		require.False(t, usage.Full)
 		require.Positive(t, usage.Available)
 	}
+}
+
+// noEncryption: what was never written of an encrypted image would be read as noise.
+func (s *suite) noEncryption(t *testing.T, elsewhere int64) {
+	secret := ceph.ImageSpec{Size: mib, DataPool: s.dataPool, Passphrase: "correct horse"}
+	coded := ceph.ImageRef{PoolID: s.poolID, Name: "secret"}
+	requireKind(t, ceph.Invalid, s.conn.CreateImage(s.ctx, coded, secret))
+	source := ceph.ImageRef{PoolID: elsewhere, Name: "secret-source"}
+	require.NoError(t, s.conn.CreateImage(s.ctx, source, ceph.ImageSpec{Size: mib, Passphrase: secret.Passphrase}))
+	snap := s.snapshot(t, source, "one")
+	requireKind(t, ceph.Invalid, s.conn.CloneImage(s.ctx, snap.Ref, coded, secret))
+	secret.Passphrase = ""
+	requireKind(t, ceph.Invalid, s.conn.CloneImage(s.ctx, snap.Ref, coded, secret))
+	_, err := s.conn.ImageInfo(s.ctx, coded)
+	requireKind(t, ceph.NotFound, err)
 }
 
 func (s *suite) codedImages(t *testing.T) {

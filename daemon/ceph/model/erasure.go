@@ -14,6 +14,14 @@ func (c *Cluster) dataPool(op string, poolID int64, name string) (int64, error) 
 	return id, nil
 }
 
+// plainOnly refuses encrypted images whose data would be erasure-coded.
+func plainOnly(op string, passphrase ceph.Passphrase, spec ceph.ImageSpec) error {
+	if passphrase != "" && spec.DataPool != "" {
+		return ceph.Errorf(ceph.Invalid, op, "an encrypted image cannot keep its data in an erasure-coded pool (%s)", spec.DataPool)
+	}
+	return nil
+}
+
 // changeable refuses what cannot be changed in a pool.
 func changeable(now, want ceph.PoolSpec) error {
 	switch {

@@ -35,7 +35,11 @@ func (c *Cluster) CreateImage(ctx context.Context, ref ceph.ImageRef, spec ceph.
 		return err
 	}
 	defer c.mu.Unlock()
-	_, err := c.add("create "+ref.String(), ref, spec)
+	op := "create " + ref.String()
+	if err := plainOnly(op, spec.Passphrase, spec); err != nil {
+		return err
+	}
+	_, err := c.add(op, ref, spec)
 	return err
 }
 
@@ -86,6 +90,9 @@ func (c *Cluster) CloneImage(ctx context.Context, parent ceph.SnapshotRef, ref c
 	}
 	if spec.Size < snap.size {
 		return ceph.Errorf(ceph.Invalid, op, "%d bytes are fewer than the snapshot's %d", spec.Size, snap.size)
+	}
+	if err := plainOnly(op, snap.image.passphrase, spec); err != nil {
+		return err
 	}
 	data, err := c.add(op, ref, spec)
 	if err != nil {

@@ -68,6 +68,16 @@ func redundancy(spec ceph.PoolSpec) string {
 	return fmt.Sprintf("erasure-coded with %d data and %d coding chunks", spec.DataChunks, spec.CodingChunks)
 }
 
+// plainOnly refuses encrypted images whose data would be erasure-coded: an OSD of such a
+// pool does not say which parts of an object were never written, and librbd would decrypt
+// their zeroes to noise.
+func plainOnly(op string, encrypted bool, spec ceph.ImageSpec) error {
+	if encrypted && spec.DataPool != "" {
+		return ceph.Errorf(ceph.Invalid, op, "an encrypted image cannot keep its data in an erasure-coded pool (%s)", spec.DataPool)
+	}
+	return nil
+}
+
 // codingName is that of a pool's erasure-code profile and CRUSH rule, which are its own.
 func codingName(pool string) string { return "cairn_" + pool }
 

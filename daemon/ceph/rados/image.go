@@ -13,6 +13,9 @@ import (
 // CreateImage makes an image and its metadata: the create itself, one read of
 // the image's ID and one write of all metadata.
 func (c *conn) CreateImage(ctx context.Context, ref ceph.ImageRef, spec ceph.ImageSpec) error {
+	if err := plainOnly("create "+ref.String(), spec.Passphrase != "", spec); err != nil {
+		return err
+	}
 	return c.on(ctx, "create "+ref.String(), ref, func(ioctx *rados.IOContext) error {
 		if err := ioctx.SetPoolFullTry(); err != nil { // a full pool answers, in place of waiting
 			return err
