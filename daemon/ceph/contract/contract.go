@@ -23,10 +23,7 @@ const mib = 1 << 20
 // Run checks a cluster through its connector. The cluster needs one mon in
 // quorum and enough OSDs for a pool of size 2 over failure domain osd.
 func Run(t *testing.T, connector ceph.Connector, cred ceph.Credentials) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	t.Cleanup(cancel)
-	conn := connect(ctx, t, connector, cred)
-	suite := &suite{ctx: ctx, connector: connector, cred: cred, conn: conn}
+	suite := newSuite(t, connector, cred)
 	t.Run("connecting", suite.connecting)
 	t.Run("status", suite.status)
 	t.Run("pools", suite.pools)
@@ -55,9 +52,14 @@ func Run(t *testing.T, connector ceph.Connector, cred ceph.Credentials) {
 	t.Run("group snapshots go at once", suite.groupsAtOnce)
 	t.Run("encryption", suite.encryption)
 	t.Run("usage", suite.usage)
-	t.Run("erasure-coded pools", suite.erasureCoded)
 	t.Run("a fenced client cannot write", suite.fencing)
 	t.Run("ended contexts", suite.contexts)
+}
+
+func newSuite(t *testing.T, connector ceph.Connector, cred ceph.Credentials) *suite {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	t.Cleanup(cancel)
+	return &suite{ctx: ctx, connector: connector, cred: cred, conn: connect(ctx, t, connector, cred)}
 }
 
 type suite struct {

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/cairn-storage/cairn/daemon/ceph"
+	"github.com/cairn-storage/cairn/daemon/ceph/contract"
 	"github.com/cairn-storage/cairn/daemon/ceph/rados"
 )
 
@@ -16,6 +17,7 @@ import (
 // with RBD's profiles for the two pools: their bytes are in the one, and nothing is left in either.
 func TestErasureCoded(t *testing.T) {
 	cluster := start(t)
+	t.Run("contract", func(t *testing.T) { contract.RunErasureCoded(t, rados.Connector{}, cluster.Credentials()) })
 	admin, _ := connect(t, cluster)
 	ctx := t.Context()
 	data := ceph.PoolSpec{Name: "coded.data", Size: 3, DataChunks: 2, CodingChunks: 1, FailureDomain: "osd", Application: "rbd"}
