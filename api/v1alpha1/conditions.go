@@ -66,6 +66,7 @@ const (
 	ReasonNotSafeToChange  = "NotSafeToChange"
 	ReasonPlacingData      = "PlacingData"
 	ReasonFull             = "Full"
+	ReasonDataLost         = "DataLost"
 )
 
 // DeletionDestroy is the deletion policy that empties the disks.

@@ -72,21 +72,22 @@ func (u *usages) get(ctx context.Context, cluster ceph.Block, key poolKey) (*cep
 }
 
 // room refuses what a pool has no room for. Volumes are thin: together they may
-// be larger than what is free, but none may be larger than what the quota leaves.
-func (s *Server) room(ctx context.Context, cluster ceph.Block, fsid string, pool, size int64) error {
+// be larger than what is free, but none may be larger than what the quota leaves. It
+// returns the pool that is to hold the data.
+func (s *Server) room(ctx context.Context, cluster ceph.Block, fsid string, pool, size int64) (dataPool string, err error) {
 	usage, err := s.usages.get(ctx, cluster, poolKey{fsid, pool})
 	if err != nil {
-		return err
+		return "", err
 	}
 	if usage.Full {
-		return fault.Errorf(fault.Exhausted, "pool %s is full: it stores %d bytes, has room for %d and a quota of %d (0: none)",
+		return "", fault.Errorf(fault.Exhausted, "pool %s is full: it stores %d bytes, has room for %d and a quota of %d (0: none)",
 			usage.Name, usage.Stored, usage.Available, usage.Quota)
 	}
 	if left := usage.Quota - usage.Stored; usage.Quota > 0 && size > left {
-		return fault.Field(fault.Exhausted, "capacity_range", "%d bytes are more than the %d that the quota of pool %s leaves: it stores %d of %d",
+		return "", fault.Field(fault.Exhausted, "capacity_range", "%d bytes are more than the %d that the quota of pool %s leaves: it stores %d of %d",
 			size, max(left, 0), usage.Name, usage.Stored, usage.Quota)
 	}
-	return nil
+	return usage.DataPool, nil
 }
 
 // GetCapacity says how much room there is for volumes of a StorageClass.

@@ -27,6 +27,8 @@ type creation struct {
 	qos    qos
 	// log is what the image's metadata say of its filesystem's log.
 	log string
+	// dataPool is where the image's data is to be; empty is the image's own pool.
+	dataPool string
 	// encryption of the image, if it is to be encrypted.
 	encryption encryption
 	Parameters
@@ -122,8 +124,12 @@ func poolID(ctx context.Context, cluster ceph.Block, name string) (int64, error)
 // make makes the image, or adopts the one that an earlier call made, and returns
 // its size. A volume that exists is there in a full pool too.
 func (s *Server) make(ctx context.Context, cluster ceph.Block, c *creation, ref ceph.ImageRef) (int64, error) {
-	if err := s.room(ctx, cluster, c.FSID, ref.PoolID, c.size); err != nil {
+	var err error
+	if c.dataPool, err = s.room(ctx, cluster, c.FSID, ref.PoolID, c.size); err != nil {
 		return c.orExisting(ctx, cluster, ref, err)
+	}
+	if c.dataPool != "" && c.Encrypted {
+		return 0, fault.Field(fault.Invalid, "parameters.encrypted", "pool %s is erasure-coded: Ceph reads what was never written to an encrypted volume there as noise. Take a pool with replicas", c.Pool)
 	}
 	if c.source != nil {
 		return s.makeFromSource(ctx, cluster, c, ref)
@@ -136,7 +142,7 @@ func (s *Server) make(ctx context.Context, cluster ceph.Block, c *creation, ref 
 		return c.adopt(ctx, cluster, ref, nil)
 	}
 	step.Enter(ctx, "create "+ref.String())
-	err = cluster.CreateImage(ctx, ref, ceph.ImageSpec{Size: c.size, Features: c.Features, Metadata: c.metadata(0), Passphrase: passphrase})
+	err = cluster.CreateImage(ctx, ref, ceph.ImageSpec{Size: c.size, Features: c.Features, DataPool: c.dataPool, Metadata: c.metadata(0), Passphrase: passphrase})
 	if ceph.Is(err, ceph.Exists) {
 		return c.adopt(ctx, cluster, ref, nil)
 	}

@@ -53,7 +53,7 @@ func (s *Server) grow(ctx context.Context, cluster ceph.Block, id volumeid.ID, s
 	case info.Size > size:
 		return 0, fault.Field(fault.OutOfRange, "capacity_range.limit_bytes", "the volume has %d bytes already and does not shrink to %d", info.Size, limits.GetLimitBytes())
 	}
-	if err := s.room(ctx, cluster, id.FSID, ref.PoolID, size); err != nil {
+	if _, err := s.room(ctx, cluster, id.FSID, ref.PoolID, size); err != nil {
 		return 0, err
 	}
 	step.Enter(ctx, "grow "+ref.String())

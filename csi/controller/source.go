@@ -190,7 +190,8 @@ func (s *Server) cloneImage(ctx context.Context, cluster ceph.Block, c *creation
 		return c.adopt(ctx, cluster, ref, &of)
 	}
 	step.Enter(ctx, "clone "+of.parent.String()+" to "+ref.String())
-	err = cluster.CloneImage(ctx, of.parent, ref, ceph.ImageSpec{Size: c.size, Features: c.Features, Metadata: c.metadata(of.depth), Passphrase: passphrase})
+	err = cluster.CloneImage(ctx, of.parent, ref, ceph.ImageSpec{Size: c.size, Features: c.Features, DataPool: c.dataPool,
+		Metadata: c.metadata(of.depth), Passphrase: passphrase})
 	switch {
 	case ceph.Is(err, ceph.Exists):
 		return c.adopt(ctx, cluster, ref, &of)

@@ -21,9 +21,10 @@ type Admin interface {
 	RemoveUser(ctx context.Context, entity string) error
 	// Pools returns every pool.
 	Pools(ctx context.Context) ([]Pool, error)
-	// EnsurePool creates a pool or changes it to its spec.
+	// EnsurePool creates a pool or changes it to its spec. Invalid when that cannot be.
 	EnsurePool(ctx context.Context, spec PoolSpec) error
-	// RemovePool deletes a pool and all its data. NotFound when there is none.
+	// RemovePool deletes a pool, all its data and its erasure-code profile. NotFound when
+	// there is none: what a removal that was cut short left is gone then too.
 	RemovePool(ctx context.Context, name string) error
 	// PoolImages returns the names of the images in a pool, over all namespaces:
 	// those of deleted volumes and those in RBD's trash are among them.
@@ -128,11 +129,17 @@ type OSD struct {
 	BytesTotal, BytesUsed int64
 }
 
-// PoolSpec is what a replicated pool should be.
+// PoolSpec is what a pool should be.
 type PoolSpec struct {
 	Name string
-	// Size is the number of replicas.
+	// Size is the number of replicas; of an erasure-coded pool, that of all chunks.
 	Size int
+	// DataChunks and CodingChunks make an erasure-coded pool, which holds data alone: each
+	// object is cut into as many chunks, and as many more are computed, any of which may be
+	// lost. Zero makes a replicated pool. They cannot be changed: Invalid.
+	DataChunks, CodingChunks int
+	// DataPool is the erasure-coded pool of the data of images in this one; empty is this one.
+	DataPool string
 	// FailureDomain is the CRUSH bucket type that replicas are spread over: host, zone, osd.
 	FailureDomain string
 	// DeviceClass limits the pool to OSDs of a class; empty takes all.
@@ -151,8 +158,8 @@ type Pool struct {
 	ID   int64
 	Spec PoolSpec
 	PGs  int
-	// MinSize is with how many replicas at least the pool takes writes.
+	// MinSize is with how many replicas or chunks at least the pool takes writes.
 	MinSize int
-	// Bytes stored (before replication), and that could still be stored.
+	// Bytes stored (before replication or coding), and that could still be stored.
 	BytesStored, BytesAvailable int64
 }

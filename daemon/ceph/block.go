@@ -30,6 +30,9 @@ type ImageSpec struct {
 	// Passphrase formats the image with LUKS2 (AES-256-XTS) for librbd's own
 	// encryption; it must be random, for a guess is cheap. Empty makes a plain image. A clone takes its parent's format.
 	Passphrase Passphrase
+	// DataPool names the erasure-coded pool that holds the image's data; empty is the image's
+	// own. An encrypted image cannot be there: Invalid.
+	DataPool string
 }
 
 // DefaultFeatures of a new image: exclusive-lock lets one writer own the image,
@@ -114,6 +117,8 @@ type Limits struct {
 // PoolUsage is how full a pool is.
 type PoolUsage struct {
 	Name string
+	// DataPool names the pool that holds the data of its images, which the figures are of; empty is itself.
+	DataPool string
 	// Stored bytes, before replication.
 	Stored int64
 	// Available bytes for further data, after replication: the smaller of what
@@ -159,7 +164,7 @@ func (p Passphrase) GoString() string { return p.String() }
 type Block interface {
 	// PoolID returns the ID of a pool. NotFound when there is none.
 	PoolID(ctx context.Context, name string) (int64, error)
-	// ImagePools returns the pools that this client may keep images in, by ID.
+	// ImagePools returns the pools that this client may keep images in, by ID: no erasure-coded ones.
 	ImagePools(ctx context.Context) ([]PoolName, error)
 	// PoolUsage returns how full a pool is. NotFound when there is none.
 	PoolUsage(ctx context.Context, poolID int64) (*PoolUsage, error)

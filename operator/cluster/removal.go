@@ -211,12 +211,17 @@ func (p *planner) roomGap(stay []ceph.OSD) string {
 // had enough with the OSDs that leave.
 func (p *planner) domainGap(stay []ceph.OSD) string {
 	for i := range p.o.Pools {
-		spec := p.o.Pools[i].Spec
+		spec := &p.o.Pools[i].Spec
 		left := osd.Domains(stay, spec.FailureDomain, string(spec.DeviceClass), p.o.Nodes)
-		if left < int(spec.Replicas) {
-			return fmt.Sprintf("BlockPool %s has a %s for each of its %d replicas: %d would be left. Add a device elsewhere first, or lower the pool's replicas",
-				p.o.Pools[i].Name, spec.FailureDomain, spec.Replicas, left)
+		if left >= spec.Copies() {
+			continue
 		}
+		what, or := "replicas", ", or lower the pool's replicas"
+		if spec.ErasureCoded != nil {
+			what, or = "chunks", ""
+		}
+		return fmt.Sprintf("BlockPool %s has a %s for each of its %d %s: %d would be left. Add a device elsewhere first%s",
+			p.o.Pools[i].Name, spec.FailureDomain, spec.Copies(), what, left, or)
 	}
 	return ""
 }

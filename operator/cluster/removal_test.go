@@ -128,16 +128,20 @@ func TestADeviceThatIsPutBackInTimeIsUsedAsBefore(t *testing.T) {
 func TestANodeTakenOutOfTheSpecIsRemovedOnlyWhereReplicasStayApart(t *testing.T) {
 	s := newSite(t)
 	s.converge()
-	pool := &v1alpha1.BlockPool{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: "fast"}, Spec: v1alpha1.BlockPoolSpec{Cluster: s.name, Replicas: 3}}
-	require.NoError(t, s.Client.Create(t.Context(), pool))
-	s.edit(func(c *v1alpha1.StorageCluster) { c.Spec.Storage.Nodes = c.Spec.Storage.Nodes[:2] })
-	s.looks(10)
-	c := s.cluster()
-	require.Equal(t, v1alpha1.ReasonNotSafeToRemove, c.Status.Blocker.Reason)
-	require.Contains(t, c.Status.Blocker.Message, "BlockPool fast has a host for each of its 3 replicas: 2 would be left")
-	require.NotContains(t, s.Writes(), "ceph SetOSDOut")
-
-	require.NoError(t, s.Client.Delete(t.Context(), pool))
+	for what, spec := range map[string]v1alpha1.BlockPoolSpec{
+		"replicas: 2 would be left. Add a device elsewhere first, or lower the pool's replicas": {Cluster: s.name},
+		"chunks: 2 would be left. Add a device elsewhere first":                                 {Cluster: s.name, ErasureCoded: &v1alpha1.ErasureCoding{DataChunks: 2, CodingChunks: 1}},
+	} {
+		pool := &v1alpha1.BlockPool{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: "fast"}, Spec: spec}
+		require.NoError(t, s.Client.Create(t.Context(), pool))
+		s.edit(func(c *v1alpha1.StorageCluster) { c.Spec.Storage.Nodes = c.Spec.Storage.Nodes[:2] })
+		s.looks(10)
+		c := s.cluster()
+		require.Equal(t, v1alpha1.ReasonNotSafeToRemove, c.Status.Blocker.Reason)
+		require.Contains(t, c.Status.Blocker.Message, "BlockPool fast has a host for each of its 3 "+what)
+		require.NotContains(t, s.Writes(), "ceph SetOSDOut")
+		require.NoError(t, s.Client.Delete(t.Context(), pool))
+	}
 	require.Equal(t, "2/2", s.converge().Status.OSDs.Summary)
 }
 

@@ -18,17 +18,21 @@ import (
 func (r *Reconciler) apply(ctx context.Context, o *Observed) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*connection.Timeout)
 	defer cancel()
-	if o.InCeph == nil && o.Cluster.DeletionTimestamp != nil {
+	if err := o.sound(); err != nil {
+		return err
+	}
+	if o.Images == nil && o.Cluster.DeletionTimestamp != nil {
 		return &stop{v1alpha1.ReasonClusterNotReady, fmt.Sprintf("spec.cluster: StorageCluster %s is being deleted: no pool is made in it any more", o.Cluster.Name), lookAgain}
 	}
 	steps, held := o.plan()
 	if len(steps) > 0 && held == nil {
-		want := spec(o.Pool)
-		if err := allowed(ctx, o, want); err != nil {
+		if err := allowed(ctx, o, spec(o.Pool)); err != nil {
 			return err
 		}
-		if err := o.Conn.EnsurePool(ctx, want); err != nil {
-			return err
+		for _, want := range wanted(o.Pool) {
+			if err := o.Conn.EnsurePool(ctx, want); err != nil {
+				return err
+			}
 		}
 	}
 	if err := r.ensureUsers(ctx, o); err != nil {
@@ -43,11 +47,14 @@ func (r *Reconciler) apply(ctx context.Context, o *Observed) error {
 	return held
 }
 
-// spec is the pool as Ceph is asked for it.
+// spec is the pool of the volumes' data as Ceph is asked for it.
 func spec(pool *v1alpha1.BlockPool) ceph.PoolSpec {
 	s := ceph.PoolSpec{
-		Name: pool.Name, Size: int(pool.Spec.Replicas), FailureDomain: pool.Spec.FailureDomain,
+		Name: dataName(pool), Size: pool.Spec.Copies(), FailureDomain: pool.Spec.FailureDomain,
 		DeviceClass: string(pool.Spec.DeviceClass), Application: "rbd",
+	}
+	if coded := pool.Spec.ErasureCoded; coded != nil {
+		s.DataChunks, s.CodingChunks = int(coded.DataChunks), int(coded.CodingChunks)
 	}
 	if pool.Spec.Compression != "none" {
 		s.Compression = pool.Spec.Compression

@@ -71,6 +71,10 @@ func enoughDomains(o *Observed, want ceph.PoolSpec, osds []ceph.OSD) error {
 	if want.DeviceClass != "" {
 		class = fmt.Sprintf(" of device class %q", want.DeviceClass)
 	}
+	if want.DataChunks > 0 {
+		return &stop{v1alpha1.ReasonTooFewDomains, fmt.Sprintf("spec.erasureCoded: %d data and %d coding chunks need OSDs%s in %d different %ss; there are %d. Add OSDs, or make a pool with fewer chunks",
+			want.DataChunks, want.CodingChunks, class, want.Size, want.FailureDomain, found), lookAgain}
+	}
 	return &stop{v1alpha1.ReasonTooFewDomains, fmt.Sprintf("spec.replicas: %d replicas need OSDs%s in %d different %ss; there are %d. Add OSDs, or ask for fewer replicas",
 		want.Size, class, want.Size, want.FailureDomain, found), lookAgain}
 }

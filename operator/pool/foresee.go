@@ -23,6 +23,9 @@ func (r *Reconciler) Foresee(ctx context.Context, pool *v1alpha1.BlockPool) (f *
 		o, err = r.observe(ctx, pool)
 	}
 	if err == nil {
+		err = o.sound()
+	}
+	if err == nil {
 		err = allowed(ctx, o, spec(pool))
 	}
 	switch {

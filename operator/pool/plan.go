@@ -9,15 +9,18 @@ import (
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
 
-// Plan is what leads from a pool as it is (nil when there is none) to one as it
-// should be, each step with its risk.
+// Plan is what leads from the pool of a BlockPool's data as it is (nil when there is none)
+// to one as it should be, each step with its risk.
 func Plan(now *ceph.Pool, pool *v1alpha1.BlockPool) (steps []v1alpha1.PlanStep) {
-	want := spec(pool)
+	return planOf(now, spec(pool), pool)
+}
+
+func planOf(now *ceph.Pool, want ceph.PoolSpec, pool *v1alpha1.BlockPool) (steps []v1alpha1.PlanStep) {
 	add := func(name string, risk v1alpha1.Risk, what, why string, args ...any) {
 		steps = append(steps, v1alpha1.PlanStep{Name: name, Risk: risk, What: fmt.Sprintf(what, args...), Why: why})
 	}
 	if now == nil {
-		add("create", v1alpha1.RiskNone, "make pool %s with %d replicas, each in its own %s", "there is none", want.Name, want.Size, want.FailureDomain)
+		add("create", v1alpha1.RiskNone, "make pool %s with %s, each in its own %s", "there is none", want.Name, parts(want), want.FailureDomain)
 		return steps
 	}
 	if was := now.Spec; was.FailureDomain != want.FailureDomain || was.DeviceClass != want.DeviceClass {
@@ -36,6 +39,9 @@ func Plan(now *ceph.Pool, pool *v1alpha1.BlockPool) (steps []v1alpha1.PlanStep) 
 	if now.Spec.Compression != want.Compression {
 		add("compression", v1alpha1.RiskNone, "compress what is written by %s instead of %s", "spec.compression changed", mode(want.Compression), mode(now.Spec.Compression))
 	}
+	if now.Spec.DataPool != want.DataPool {
+		add("dataPool", v1alpha1.RiskNone, "have new volumes keep their data in pool %s", "spec.erasureCoded", want.DataPool)
+	}
 	if now.Spec.Application != want.Application {
 		add("application", v1alpha1.RiskNone, "mark the pool for %s", "it holds block volumes", want.Application)
 	}
@@ -46,6 +52,17 @@ func Plan(now *ceph.Pool, pool *v1alpha1.BlockPool) (steps []v1alpha1.PlanStep) 
 		steps[i].NeedsApproval = steps[i].Risk.Held() && !v1alpha1.Approved(pool, steps[i].Name)
 	}
 	return steps
+}
+
+// parts of an object that a pool keeps.
+func parts(spec ceph.PoolSpec) string {
+	switch {
+	case spec.DataChunks > 0:
+		return fmt.Sprintf("%d data and %d coding chunks of each object", spec.DataChunks, spec.CodingChunks)
+	case spec.DataPool != "":
+		return fmt.Sprintf("%d replicas of the volumes' metadata", spec.Size)
+	}
+	return fmt.Sprintf("%d replicas", spec.Size)
 }
 
 // domains from the smallest to the largest.
@@ -84,6 +101,9 @@ func limit(bytes int64) string {
 // plan is what is left to do, and the error that holds it when some of it waits for approval.
 func (o *Observed) plan() (steps []v1alpha1.PlanStep, held error) {
 	steps = Plan(o.InCeph, o.Pool)
+	if o.Pool.Spec.ErasureCoded != nil {
+		steps = append(steps, planOf(o.Images, imagesSpec(o.Pool), o.Pool)...)
+	}
 	var waiting []string
 	for i := range steps {
 		s := &steps[i]

@@ -39,6 +39,23 @@ func TestThePlanOfAPoolSaysWhatItRisks(t *testing.T) {
 			require.False(t, Plan(now, pool)[0].NeedsApproval)
 		})
 	}
+	t.Run("an erasure-coded pool is two", func(t *testing.T) {
+		pool := &v1alpha1.BlockPool{ObjectMeta: metav1.ObjectMeta{Name: "archive"}, Spec: v1alpha1.BlockPoolSpec{FailureDomain: "host",
+			ErasureCoded: &v1alpha1.ErasureCoding{DataChunks: 4, CodingChunks: 2}}}
+		o := &Observed{Pool: pool, Cluster: &v1alpha1.StorageCluster{}}
+		steps, held := o.plan()
+		require.NoError(t, held)
+		require.Len(t, steps, 2)
+		require.Equal(t, "make pool archive.data with 4 data and 2 coding chunks of each object, each in its own host", steps[0].What)
+		require.Equal(t, "make pool archive with 3 replicas of the volumes' metadata, each in its own host", steps[1].What)
+		o.InCeph, o.Images = &ceph.Pool{Spec: spec(pool)}, &ceph.Pool{Spec: imagesSpec(pool)}
+		steps, _ = o.plan()
+		require.Empty(t, steps)
+		o.Images.Spec.DataPool = ""
+		steps, _ = o.plan()
+		require.Len(t, steps, 1)
+		require.Equal(t, v1alpha1.RiskNone, steps[0].Risk)
+	})
 	t.Run("a change that is not known is taken for the worst", func(t *testing.T) {
 		pool := &v1alpha1.BlockPool{ObjectMeta: metav1.ObjectMeta{Name: "fast"}}
 		now := &ceph.Pool{Spec: spec(pool)}

@@ -52,9 +52,10 @@ type Observed struct {
 	Nodes    []corev1.Node
 	Cred     ceph.Credentials
 	Conn     ceph.Conn
-	// InCeph is the pool as it is, nil when there is none.
-	InCeph       *ceph.Pool
-	StorageClass *storagev1.StorageClass
+	// InCeph is the pool of the volumes' data as it is, Images that of their images: the same
+	// one unless it is erasure-coded. Nil when there is none.
+	InCeph, Images *ceph.Pool
+	StorageClass   *storagev1.StorageClass
 	// Held is the work that is left when some of it waits for approval.
 	Held []v1alpha1.PlanStep
 }
@@ -102,10 +103,11 @@ func (r *Reconciler) finish(ctx context.Context, pool *v1alpha1.BlockPool, o *Ob
 		status.Plan = o.Held
 	}
 	if failure == nil && s == nil {
-		if now, err := find(ctx, o.Conn, pool.Name); err == nil && now != nil {
-			fill(&status, now)
+		if now, images, err := find(ctx, o.Conn, pool); err == nil && now != nil && images != nil {
+			fill(&status, now, images)
 			fullCondition(&ready, now)
 		}
+		status.Redundancy = pool.Spec.Redundancy()
 		if busy := placing(ctx, o); busy != "" && ready.Status == metav1.ConditionTrue {
 			ready.Reason, ready.Message, again = v1alpha1.ReasonPlacingData, "as specified; Ceph is still placing data: "+busy, lookAgainPlacing
 		}
@@ -123,8 +125,8 @@ func fullCondition(ready *metav1.Condition, now *ceph.Pool) {
 	}
 }
 
-func fill(status *v1alpha1.BlockPoolStatus, now *ceph.Pool) {
-	status.PoolID = now.ID
+func fill(status *v1alpha1.BlockPoolStatus, now, images *ceph.Pool) {
+	status.PoolID = images.ID
 	status.Stored = resource.NewQuantity(now.BytesStored>>20<<20, resource.BinarySI)
 	status.Available = resource.NewQuantity(now.BytesAvailable>>20<<20, resource.BinarySI)
 }
@@ -194,23 +196,24 @@ func (r *Reconciler) observeCeph(ctx context.Context, o *Observed) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, connection.Timeout)
 	defer cancel()
-	if o.InCeph, err = find(ctx, o.Conn, o.Pool.Name); err != nil {
+	if o.InCeph, o.Images, err = find(ctx, o.Conn, o.Pool); err != nil {
 		r.Connections.Failed(o.Cluster, err)
 	}
 	return err
 }
 
-func find(ctx context.Context, conn ceph.Conn, name string) (*ceph.Pool, error) {
+// find returns the pools of a BlockPool's data and of its images.
+func find(ctx context.Context, conn ceph.Conn, pool *v1alpha1.BlockPool) (data, images *ceph.Pool, err error) {
 	pools, err := conn.Pools(ctx)
-	if err != nil {
-		return nil, err
-	}
 	for i := range pools {
-		if pools[i].Spec.Name == name {
-			return &pools[i], nil
+		if pools[i].Spec.Name == dataName(pool) {
+			data = &pools[i]
+		}
+		if pools[i].Spec.Name == pool.Name {
+			images = &pools[i]
 		}
 	}
-	return nil, nil
+	return data, images, err
 }
 
 // SetupWithManager registers the reconciler and what wakes it.

@@ -42,20 +42,24 @@ func (r *Reconciler) remove(ctx context.Context, pool *v1alpha1.BlockPool) (ctrl
 		}
 		return r.refuse(ctx, pool, v1alpha1.ReasonCephUnreachable, fmt.Sprintf("not deleted yet: %v", err), lookAgainSoon)
 	}
-	if o.InCeph == nil {
-		return ctrl.Result{}, r.letGo(ctx, pool)
+	if is := o.foreign(); is != "" || o.Images == nil && pool.Spec.ErasureCoded == nil {
+		return ctrl.Result{}, r.letGo(ctx, pool) // what is not the BlockPool's stays
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*connection.Timeout)
 	defer cancel()
-	images, err := o.Conn.PoolImages(ctx, pool.Name)
-	if err != nil {
-		return ctrl.Result{}, err
+	var images []string
+	if o.Images != nil {
+		if images, err = o.Conn.PoolImages(ctx, pool.Name); err != nil {
+			return ctrl.Result{}, err
+		}
 	}
 	if len(images) > 0 {
 		return r.refuse(ctx, pool, v1alpha1.ReasonInUse, "not deleted, because the pool holds "+holds(images), lookAgain)
 	}
-	if err := o.Conn.RemovePool(ctx, pool.Name); err != nil && !ceph.Is(err, ceph.NotFound) {
-		return ctrl.Result{}, err
+	for _, gone := range slices.Backward(wanted(pool)) { // without its images, data belongs to nobody
+		if err := o.Conn.RemovePool(ctx, gone.Name); err != nil && !ceph.Is(err, ceph.NotFound) {
+			return ctrl.Result{}, err
+		}
 	}
 	return ctrl.Result{}, r.letGo(ctx, pool)
 }

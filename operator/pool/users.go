@@ -43,7 +43,9 @@ func caps(pools []string) ceph.Caps {
 func (o *Observed) pools() (names []string) {
 	for _, pool := range o.Siblings {
 		if pool.Status.PoolID != 0 || pool.Name == o.Pool.Name {
-			names = append(names, pool.Name)
+			for _, known := range wanted(&pool) {
+				names = append(names, known.Name)
+			}
 		}
 	}
 	slices.Sort(names)

@@ -82,6 +82,7 @@ func Test(t *testing.T) {
 		{"a node that falls silent is named, and another gets its mon", noticesASilentNode},
 		{"a node that is cut off, keys that are gone and a mon that is killed", namesTroubles},
 		{"a pool is changed", changesAPool},
+		{"an erasure-coded pool loses nothing when OSDs die under I/O", erasureCodedPool},
 		{"an upgrade of Ceph loses nothing under I/O", upgradesCeph},
 		{"deleting what is in use is refused, with what uses it", deletionIsRefused},
 		{"the destruction of all data has to be confirmed", confirmsDestruction},

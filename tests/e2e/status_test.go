@@ -15,7 +15,7 @@ func readsWell(t *testing.T) {
 	t.Log("\n" + out)
 	for _, want := range []string{
 		"READY HEALTH MONS OSDS CAPACITY USED DOING AGE", "3/3 4/4 40Gi", "as specified",
-		"READY CLUSTER REPLICAS DOMAIN STORAGECLASS STORED AVAILABLE DOING AGE", "True main 3 host fast",
+		"READY CLUSTER REDUNDANCY DOMAIN STORAGECLASS STORED AVAILABLE DOING AGE", "True main 3 replicas host fast",
 		"USABLE OSDS REFUSED ATTACH DEVICES AGE", "lab-node1-disk1 10Gi osd.",
 	} {
 		require.Contains(t, strings.Join(strings.Fields(out), " "), want)

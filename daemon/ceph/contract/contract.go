@@ -23,10 +23,7 @@ const mib = 1 << 20
 // Run checks a cluster through its connector. The cluster needs one mon in
 // quorum and enough OSDs for a pool of size 2 over failure domain osd.
 func Run(t *testing.T, connector ceph.Connector, cred ceph.Credentials) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	t.Cleanup(cancel)
-	conn := connect(ctx, t, connector, cred)
-	suite := &suite{ctx: ctx, connector: connector, cred: cred, conn: conn}
+	suite := newSuite(t, connector, cred)
 	t.Run("connecting", suite.connecting)
 	t.Run("status", suite.status)
 	t.Run("pools", suite.pools)
@@ -60,12 +57,19 @@ func Run(t *testing.T, connector ceph.Connector, cred ceph.Credentials) {
 	t.Run("ended contexts", suite.contexts)
 }
 
+func newSuite(t *testing.T, connector ceph.Connector, cred ceph.Credentials) *suite {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	t.Cleanup(cancel)
+	return &suite{ctx: ctx, connector: connector, cred: cred, conn: connect(ctx, t, connector, cred)}
+}
+
 type suite struct {
 	ctx       context.Context
 	connector ceph.Connector
 	cred      ceph.Credentials
 	conn      ceph.Conn
 	poolID    int64
+	dataPool  string // of the images that are made; empty for the pool itself
 }
 
 const poolName = "contract"
@@ -279,7 +283,7 @@ func (s *suite) makePool(t *testing.T) {
 
 func (s *suite) image(t *testing.T, size int64) ceph.ImageRef {
 	ref := ceph.ImageRef{PoolID: s.poolID, Name: "pvc-" + uuid.NewString()}
-	require.NoError(t, s.conn.CreateImage(s.ctx, ref, ceph.ImageSpec{Size: size, Metadata: map[string]string{"cairn.storage/size": fmt.Sprint(size)}}))
+	require.NoError(t, s.conn.CreateImage(s.ctx, ref, ceph.ImageSpec{Size: size, DataPool: s.dataPool, Metadata: map[string]string{"cairn.storage/size": fmt.Sprint(size)}}))
 	return ref
 }
 

@@ -95,7 +95,7 @@ func (s *suite) snapshot(t *testing.T, ref ceph.ImageRef, name string) *ceph.Sna
 func (s *suite) clone(t *testing.T, snap *ceph.SnapshotInfo, name string) ceph.ImageRef {
 	t.Helper()
 	ref := ceph.ImageRef{PoolID: s.poolID, Name: name}
-	require.NoError(t, s.conn.CloneImage(s.ctx, snap.Ref, ref, ceph.ImageSpec{Size: snap.Size, Metadata: map[string]string{"clone": name}}))
+	require.NoError(t, s.conn.CloneImage(s.ctx, snap.Ref, ref, ceph.ImageSpec{Size: snap.Size, DataPool: s.dataPool, Metadata: map[string]string{"clone": name}}))
 	return ref
 }
 

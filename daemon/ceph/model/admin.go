@@ -287,7 +287,12 @@ func (c *Cluster) Pools(ctx context.Context) ([]ceph.Pool, error) {
 	defer c.mu.Unlock()
 	var out []ceph.Pool
 	for _, id := range slices.Sorted(maps.Keys(c.pools)) {
-		out = append(out, ceph.Pool{ID: id, Spec: c.pools[id].spec, PGs: pgs, MinSize: c.pools[id].spec.Size - c.pools[id].spec.Size/2, BytesStored: c.pools[id].stored(), BytesAvailable: c.available(id)})
+		spec := c.pools[id].spec
+		least := spec.Size - spec.Size/2
+		if spec.DataChunks > 0 {
+			least = spec.DataChunks + min(1, spec.CodingChunks-1)
+		}
+		out = append(out, ceph.Pool{ID: id, Spec: spec, PGs: pgs, MinSize: least, BytesStored: c.stored(id), BytesAvailable: c.available(id)})
 	}
 	return out, nil
 }
@@ -299,6 +304,9 @@ func (c *Cluster) EnsurePool(ctx context.Context, spec ceph.PoolSpec) error {
 	}
 	defer c.mu.Unlock()
 	if id, ok := c.findPool(spec.Name); ok {
+		if err := changeable(c.pools[id].spec, spec); err != nil {
+			return err
+		}
 		c.pools[id].spec = spec
 		return nil
 	}

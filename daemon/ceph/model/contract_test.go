@@ -22,4 +22,5 @@ func TestContract(t *testing.T) {
 		cluster.Boot(id, "host", 1<<30)
 	}
 	contract.Run(t, cluster, ceph.Credentials{FSID: fsid, User: "admin"})
+	contract.RunErasureCoded(t, cluster, ceph.Credentials{FSID: fsid, User: "admin"})
 }

@@ -13,6 +13,7 @@ import (
 // imageData is an image: what it holds, and who has it open.
 type imageData struct {
 	ref        ceph.ImageRef
+	dataPool   int64 // that holds its data
 	id         string
 	size       int64
 	features   []string
@@ -34,7 +35,11 @@ func (c *Cluster) CreateImage(ctx context.Context, ref ceph.ImageRef, spec ceph.
 		return err
 	}
 	defer c.mu.Unlock()
-	_, err := c.add("create "+ref.String(), ref, spec)
+	op := "create " + ref.String()
+	if err := plainOnly(op, spec.Passphrase, spec); err != nil {
+		return err
+	}
+	_, err := c.add(op, ref, spec)
 	return err
 }
 
@@ -51,13 +56,20 @@ func (c *Cluster) add(op string, ref ceph.ImageRef, spec ceph.ImageSpec) (*image
 	if len(features) == 0 {
 		features = ceph.DefaultFeatures
 	}
-	data := &imageData{
-		ref: ref, id: fmt.Sprintf("%012x", c.newID()), size: spec.Size, features: slices.Clone(features), passphrase: spec.Passphrase,
+	data, err := c.dataPool(op, ref.PoolID, spec.DataPool)
+	if err != nil {
+		return nil, err
+	}
+	if data != ref.PoolID {
+		features = append(slices.Clone(features), "data-pool")
+	}
+	made := &imageData{
+		ref: ref, dataPool: data, id: fmt.Sprintf("%012x", c.newID()), size: spec.Size, features: slices.Clone(features), passphrase: spec.Passphrase,
 		metadata: map[string]string{}, blocks: blocks{}, snaps: map[uint64]*snapshotData{}, watchers: map[*image]string{},
 	}
-	maps.Copy(data.metadata, spec.Metadata)
-	p.images[key(ref.Namespace, ref.Name)] = data
-	return data, nil
+	maps.Copy(made.metadata, spec.Metadata)
+	p.images[key(ref.Namespace, ref.Name)] = made
+	return made, nil
 }
 
 func (c *Cluster) newID() uint64 {
@@ -78,6 +90,9 @@ func (c *Cluster) CloneImage(ctx context.Context, parent ceph.SnapshotRef, ref c
 	}
 	if spec.Size < snap.size {
 		return ceph.Errorf(ceph.Invalid, op, "%d bytes are fewer than the snapshot's %d", spec.Size, snap.size)
+	}
+	if err := plainOnly(op, snap.image.passphrase, spec); err != nil {
+		return err
 	}
 	data, err := c.add(op, ref, spec)
 	if err != nil {

@@ -28,9 +28,9 @@ func (c *Cluster) Placement(ctx context.Context) (*ceph.Placement, error) {
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.pools)) {
 		pool := c.pools[id]
-		p.Pools[id] = ceph.PlacedPool{Name: pool.spec.Name, Size: pool.spec.Size, Targets: pgs, Replicated: true}
+		p.Pools[id] = ceph.PlacedPool{Name: pool.spec.Name, Size: pool.spec.Size, Targets: pgs, Replicated: pool.spec.DataChunks == 0}
 		for seed := range pgs {
-			pg := ceph.PG{Pool: id, Seed: seed, Bytes: pool.stored() / pgs}
+			pg := ceph.PG{Pool: id, Seed: seed, Bytes: c.stored(id) / pgs}
 			for i := range min(len(in), pool.spec.Size) {
 				pg.OSDs = append(pg.OSDs, in[(seed+i)%len(in)])
 			}

@@ -40,7 +40,7 @@ func (c *Cluster) ImagePools(ctx context.Context) ([]ceph.PoolName, error) {
 	defer c.mu.Unlock()
 	var out []ceph.PoolName
 	for _, id := range slices.Sorted(maps.Keys(c.pools)) {
-		if spec := c.pools[id].spec; spec.Application == "rbd" {
+		if spec := c.pools[id].spec; spec.Application == "rbd" && spec.DataChunks == 0 {
 			out = append(out, ceph.PoolName{ID: id, Name: spec.Name})
 		}
 	}
@@ -57,8 +57,12 @@ func (c *Cluster) PoolUsage(ctx context.Context, poolID int64) (*ceph.PoolUsage,
 	if !ok {
 		return nil, ceph.Errorf(ceph.NotFound, "usage of pool "+strconv.FormatInt(poolID, 10), "no such pool")
 	}
-	available := c.available(poolID)
-	return &ceph.PoolUsage{Name: p.spec.Name, Stored: p.stored(), Quota: p.spec.QuotaBytes, Available: available, Full: available == 0}, nil
+	id, err := c.dataPool("usage of pool "+p.spec.Name, poolID, p.spec.DataPool)
+	if err != nil {
+		id = poolID // it is gone: to make an image says so
+	}
+	available := c.available(id)
+	return &ceph.PoolUsage{Name: p.spec.Name, DataPool: p.spec.DataPool, Stored: c.stored(id), Quota: c.pools[id].spec.QuotaBytes, Available: available, Full: available == 0}, nil
 }
 
 // available bytes of a pool, under its capacity and its quota.
@@ -70,16 +74,21 @@ func (c *Cluster) available(poolID int64) int64 {
 	if p.spec.QuotaBytes > 0 {
 		limit = min(limit, p.spec.QuotaBytes)
 	}
-	return max(0, limit-p.stored())
+	return max(0, limit-c.stored(poolID))
 }
 
 // stored bytes of a pool: a block that images and snapshots share counts once.
-func (p *pool) stored() int64 {
+func (c *Cluster) stored(poolID int64) int64 {
 	blocks := map[*byte]struct{}{}
-	for _, data := range p.images {
-		data.blocks.collect(blocks)
-		for _, snap := range data.snaps {
-			snap.blocks.collect(blocks)
+	for _, p := range c.pools {
+		for _, data := range p.images {
+			if data.dataPool != poolID {
+				continue
+			}
+			data.blocks.collect(blocks)
+			for _, snap := range data.snaps {
+				snap.blocks.collect(blocks)
+			}
 		}
 	}
 	return int64(len(blocks)) * blockSize

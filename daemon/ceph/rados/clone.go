@@ -27,6 +27,9 @@ func (c *conn) clone(op string, from *rados.IOContext, parent ceph.SnapshotRef, 
 	if err != nil {
 		return err
 	}
+	if err := plainOnly(op, headerSize(begin.metadata) > 0, spec); err != nil {
+		return err
+	}
 	size := spec.Size + headerSize(begin.metadata)
 	if size < begin.size {
 		return ceph.Errorf(ceph.Invalid, op, "%d bytes are fewer than the snapshot's %d", spec.Size, begin.size-headerSize(begin.metadata))

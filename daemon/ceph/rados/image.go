@@ -13,6 +13,9 @@ import (
 // CreateImage makes an image and its metadata: the create itself, one read of
 // the image's ID and one write of all metadata.
 func (c *conn) CreateImage(ctx context.Context, ref ceph.ImageRef, spec ceph.ImageSpec) error {
+	if err := plainOnly("create "+ref.String(), spec.Passphrase != "", spec); err != nil {
+		return err
+	}
 	return c.on(ctx, "create "+ref.String(), ref, func(ioctx *rados.IOContext) error {
 		if err := ioctx.SetPoolFullTry(); err != nil { // a full pool answers, in place of waiting
 			return err
@@ -47,7 +50,11 @@ func imageOptions(spec ceph.ImageSpec) (*rbd.ImageOptions, error) {
 		features = ceph.DefaultFeatures
 	}
 	options := rbd.NewRbdImageOptions()
-	if err := options.SetUint64(rbd.ImageOptionFeatures, uint64(rbd.FeatureSetFromNames(features))); err != nil {
+	err := options.SetUint64(rbd.ImageOptionFeatures, uint64(rbd.FeatureSetFromNames(features)))
+	if err == nil && spec.DataPool != "" {
+		err = options.SetString(rbd.ImageOptionDataPool, spec.DataPool)
+	}
+	if err != nil {
 		options.Destroy()
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package rados
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -12,6 +13,8 @@ import (
 type poolsAnswer []struct {
 	ID         int64  `json:"pool_id"`
 	Name       string `json:"pool_name"`
+	Type       int    `json:"type"`
+	Profile    string `json:"erasure_code_profile"`
 	Size       int    `json:"size"`
 	PGs        int    `json:"pg_num"`
 	CrushRule  int    `json:"crush_rule"`
@@ -20,7 +23,7 @@ type poolsAnswer []struct {
 	Options    struct {
 		Compression string `json:"compression_mode"`
 	} `json:"options"`
-	Applications map[string]any `json:"application_metadata"`
+	Applications applications `json:"application_metadata"`
 }
 
 type dfAnswer struct {
@@ -59,13 +62,21 @@ func (c *conn) Pools(ctx context.Context) ([]ceph.Pool, error) {
 	if err := c.ask(ctx, command{"prefix": "osd crush rule dump"}, &rules); err != nil {
 		return nil, err
 	}
-	return poolsOf(pools, &df, rules), nil
+	coded, err := c.codings(ctx, pools)
+	if err != nil {
+		return nil, err
+	}
+	return poolsOf(pools, &df, rules, coded), nil
 }
 
-func poolsOf(pools poolsAnswer, df *dfAnswer, rules rulesAnswer) []ceph.Pool {
+func poolsOf(pools poolsAnswer, df *dfAnswer, rules rulesAnswer, coded map[string]coding) []ceph.Pool {
 	out := make([]ceph.Pool, 0, len(pools))
 	for _, p := range pools {
 		pool := ceph.Pool{ID: p.ID, PGs: p.PGs, MinSize: p.MinSize, Spec: ceph.PoolSpec{Name: p.Name, Size: p.Size, QuotaBytes: p.QuotaBytes}}
+		if p.Type == erasureCoded {
+			pool.Spec.DataChunks, pool.Spec.CodingChunks = coded[p.Profile].data, coded[p.Profile].coding
+		}
+		pool.Spec.DataPool = p.Applications.dataPool()
 		if p.Options.Compression != "none" {
 			pool.Spec.Compression = p.Options.Compression
 		}
@@ -114,13 +125,24 @@ func (c *conn) EnsurePool(ctx context.Context, want ceph.PoolSpec) error {
 	if err != nil {
 		return err
 	}
+	if now != nil {
+		if err := changeable(now.Spec, want); err != nil {
+			return err
+		}
+	}
 	rule := ruleName(want)
 	var todo []command
-	if now == nil || now.Spec.FailureDomain != want.FailureDomain || now.Spec.DeviceClass != want.DeviceClass {
-		todo = append(todo, createRule(rule, want))
+	switch {
+	case now == nil && want.DataChunks > 0:
+		todo = createCoded(want)
+	case now == nil:
+		// The pool of the metadata of images alone stays small.
+		todo = []command{createRule(rule, want), {"prefix": "osd pool create", "pool": want.Name, "pool_type": "replicated", "rule": rule, "size": want.Size,
+			"pg_num": initialPGs, "autoscale_mode": "on", "bulk": want.DataPool == ""}}
+	case now.Spec.FailureDomain != want.FailureDomain || now.Spec.DeviceClass != want.DeviceClass:
+		todo = []command{createRule(rule, want)}
 	}
 	if now == nil {
-		todo = append(todo, command{"prefix": "osd pool create", "pool": want.Name, "pool_type": "replicated", "rule": rule, "size": want.Size, "pg_num": initialPGs, "autoscale_mode": "on", "bulk": true})
 		now = &ceph.Pool{Spec: ceph.PoolSpec{Name: want.Name, Size: want.Size, FailureDomain: want.FailureDomain, DeviceClass: want.DeviceClass}}
 	}
 	return c.tell(ctx, append(todo, changes(now.Spec, want, rule)...)...)
@@ -156,7 +178,13 @@ func changes(now, want ceph.PoolSpec, rule string) (todo []command) {
 		todo = append(todo, command{"prefix": "osd pool set-quota", "pool": want.Name, "field": "max_bytes", "val": strconv.FormatInt(want.QuotaBytes, 10)})
 	}
 	if now.Application != want.Application {
+		if want.DataChunks > 0 { // before its application is set the pool is not complete
+			set("allow_ec_overwrites", "true")
+		}
 		todo = append(todo, command{"prefix": "osd pool application enable", "pool": want.Name, "app": want.Application, "yes_i_really_mean_it": true})
+	}
+	if now.DataPool != want.DataPool {
+		todo = append(todo, command{"prefix": "osd pool application set", "pool": want.Name, "app": want.Application, "key": dataPoolKey, "value": want.DataPool})
 	}
 	return todo
 }
@@ -191,6 +219,9 @@ func (c *conn) RemovePool(ctx context.Context, name string) error {
 		return err
 	}
 	if found == nil {
+		if err := c.tell(ctx, removeCoding(name)...); err != nil {
+			return err
+		}
 		return ceph.Errorf(ceph.NotFound, "remove pool "+name, "no such pool")
 	}
 	if err := c.SetConfig(ctx, "mon", "mon_allow_pool_delete", "true"); err != nil {
@@ -198,8 +229,8 @@ func (c *conn) RemovePool(ctx context.Context, name string) error {
 	}
 	err = c.tell(ctx, command{"prefix": "osd pool delete", "pool": name, "pool2": name, "yes_i_really_really_mean_it": true})
 	restore := c.tell(ctx, command{"prefix": "config rm", "who": "mon", "name": "mon_allow_pool_delete"})
-	if err != nil {
-		return err
+	if err != nil || restore != nil || found.Spec.DataChunks == 0 {
+		return errors.Join(err, restore)
 	}
-	return restore
+	return c.tell(ctx, removeCoding(name)...)
 }

@@ -16,13 +16,21 @@ import (
 
 // raw opens a pool by librados itself, to leave there what a crash leaves.
 func raw(t *testing.T, cluster *localceph.Cluster) *librados.IOContext {
+	return rawPool(t, rawConn(t, cluster), "test")
+}
+
+func rawConn(t *testing.T, cluster *localceph.Cluster) *librados.Conn {
 	conn, err := librados.NewConnWithUser("admin")
 	require.NoError(t, err)
 	require.NoError(t, conn.SetConfigOption("mon_host", cluster.MonHost))
 	require.NoError(t, conn.SetConfigOption("key", cluster.AdminKey.Reveal()))
 	require.NoError(t, conn.Connect())
 	t.Cleanup(conn.Shutdown)
-	ioctx, err := conn.OpenIOContext("test")
+	return conn
+}
+
+func rawPool(t *testing.T, conn *librados.Conn, pool string) *librados.IOContext {
+	ioctx, err := conn.OpenIOContext(pool)
 	require.NoError(t, err)
 	t.Cleanup(ioctx.Destroy)
 	return ioctx
