@@ -83,7 +83,6 @@ func TestDefaultsAreInTheSchema(t *testing.T) {
 		"the pods' network":         {"StorageCluster", clusterSpec, []string{"network", "provider"}, "pod"},
 		"where the mons' stores go": {"StorageCluster", clusterSpec, []string{"dataPath"}, "/var/lib/cairn"},
 		"data is kept":              {"StorageCluster", clusterSpec, []string{"deletion", "policy"}, "Retain"},
-		"three replicas":            {"BlockPool", `{spec: {cluster: main}}`, []string{"replicas"}, int64(3)},
 		"on three hosts":            {"BlockPool", `{spec: {cluster: main}}`, []string{"failureDomain"}, "host"},
 		"volumes go with claims":    {"BlockPool", `{spec: {cluster: main, storageClass: {}}}`, []string{"storageClass", "reclaimPolicy"}, "Delete"},
 		"volumes are ext4":          {"BlockPool", `{spec: {cluster: main, storageClass: {}}}`, []string{"storageClass", "fsType"}, "ext4"},
