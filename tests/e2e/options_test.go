@@ -17,19 +17,19 @@ func setsOptions(t *testing.T) {
 	w := startWriter(t, "configured")
 	before := podsOf(t, "mon,mgr,osd")
 
-	setOSDOptions(t, `{"osd_scrub_slep": "0.2", "osd_op_num_shards": "3"}`)
+	setOSDOptions(t, `{"osd_max_scrubz": "2", "osd_op_num_shards": "3"}`)
 	const blocker = "{.status.blocker.reason} {.status.blocker.message}"
 	var said string
 	require.NoError(t, kubectl.Until(bounded(t), "the option to be refused", func() (bool, string) {
 		said, _ = kubectl.Get(bounded(t), kubectl.Namespace, "storagecluster/"+story.Cluster, blocker)
-		return strings.HasPrefix(said, "InvalidOption spec.ceph.config.osd.osd_scrub_slep: Ceph has no such option; the nearest: osd_scrub_sleep"), said
+		return strings.HasPrefix(said, "InvalidOption spec.ceph.config.osd.osd_max_scrubz: Ceph has no such option; the nearest: osd_max_scrubs"), said
 	}))
 	t.Log(said)
 	require.Equal(t, before, podsOf(t, "mon,mgr,osd"), "no daemon restarted")
 
-	setOSDOptions(t, `{"osd_scrub_slep": null, "osd_op_num_shards": null, "osd_scrub_sleep": "0.2"}`)
+	setOSDOptions(t, `{"osd_max_scrubz": null, "osd_op_num_shards": null, "osd_max_scrubs": "2"}`)
 	require.NoError(t, story.UntilReady(bounded(t), "storagecluster/"+story.Cluster))
-	shows(t, "osd_scrub_sleep", "0.2")
+	shows(t, "osd_max_scrubs", "2")
 	require.Equal(t, before, podsOf(t, "mon,mgr,osd"), "no daemon restarted")
 
 	others := podsOf(t, "mon,mgr")
@@ -41,7 +41,7 @@ func setsOptions(t *testing.T) {
 
 	setOSDOptions(t, `null`)
 	require.NoError(t, story.UntilReady(bounded(t), "storagecluster/"+story.Cluster))
-	require.NotContains(t, inCeph(t, "ceph config dump"), "osd_scrub_sleep")
+	require.NotContains(t, inCeph(t, "ceph config dump"), "osd_max_scrubs")
 	result := w.end(t)
 	t.Logf("options changed, OSDs restarted twice: %d writes acknowledged, 0 lost, longest stall %d ms", result.Acknowledged, result.LongestStallMillis)
 }
