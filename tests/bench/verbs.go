@@ -21,17 +21,19 @@ import (
 // shown are the verbs of a cluster's life whose cost to a writer the end-to-end
 // tests note, and what is done in each.
 var shown = map[string]string{
-	"driver_killed": "every process of the driver, and the operator, killed several times",
-	"driver_update": "node plugin and data path replaced",
-	"osd_remove":    "a disk taken out of the resource, and the operator lost meanwhile",
-	"osd_replace":   "a disk that died exchanged for a new one with its OSD's ID, and the operator lost meanwhile",
-	"osd_move":      "a node powered off, one of its disks put into another, and its OSD taken out there in the end",
-	"mon_count":     "mons 3, 1, 3, and the operator lost twice meanwhile",
-	"node_drain":    "a node drained and back, a second drain refused meanwhile",
-	"node_lost":     "a node frozen until another had its mon, and thawed: Ceph takes 20 s to give up its OSD",
-	"node_cut_off":  "a node cut off and back, the keys deleted and put back, a mon killed",
-	"pool_change":   "replicas, failure domain, device class and compression changed, seven times in all",
-	"upgrade":       "Ceph 18.2.7 to 20.2.4, and the operator lost meanwhile",
+	"driver_killed":  "every process of the driver, and the operator, killed several times",
+	"driver_update":  "node plugin and data path replaced",
+	"osd_remove":     "a disk taken out of the resource, and the operator lost meanwhile",
+	"osd_replace":    "a disk that died exchanged for a new one with its OSD's ID, and the operator lost meanwhile",
+	"osd_move":       "a node powered off, one of its disks put into another, and its OSD taken out there in the end",
+	"mon_count":      "mons 3, 1, 3, and the operator lost twice meanwhile",
+	"node_drain":     "a node drained and back, a second drain refused meanwhile",
+	"node_lost":      "a node frozen until another had its mon, and thawed: Ceph takes 20 s to give up its OSD",
+	"node_cut_off":   "a node cut off and back, the keys deleted and put back, a mon killed",
+	"pool_change":    "replicas, failure domain, device class and compression changed, seven times in all",
+	"options":        "options of Ceph changed at run time, and others for which the OSDs restart, twice",
+	"quorum_rebuild": "two of three mons and their stores lost for ever, the quorum rebuilt from the third",
+	"upgrade":        "Ceph 18.2.7 to 20.2.4, and the operator lost meanwhile",
 }
 
 func verbEntries() []string {

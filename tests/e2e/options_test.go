@@ -42,8 +42,7 @@ func setsOptions(t *testing.T) {
 	setOSDOptions(t, `null`)
 	require.NoError(t, story.UntilReady(bounded(t), "storagecluster/"+story.Cluster))
 	require.NotContains(t, inCeph(t, "ceph config dump"), "osd_max_scrubs")
-	result := w.end(t)
-	t.Logf("options changed, OSDs restarted twice: %d writes acknowledged, 0 lost, longest stall %d ms", result.Acknowledged, result.LongestStallMillis)
+	w.endVerb(t, "options", "options changed, OSDs restarted twice")
 }
 
 // setOSDOptions merges into the section osd of the options.
