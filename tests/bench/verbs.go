@@ -33,6 +33,7 @@ var shown = map[string]string{
 	"pool_change":    "replicas, failure domain, device class and compression changed, seven times in all",
 	"options":        "options of Ceph changed at run time, and others for which the OSDs restart, twice",
 	"quorum_rebuild": "two of three mons and their stores lost for ever, the quorum rebuilt from the third",
+	"erasure_coded":  "on a pool of 2+1 chunks, two OSDs killed, one after the other",
 	"upgrade":        "Ceph 18.2.7 to 20.2.4, and the operator lost meanwhile",
 }
 
