@@ -106,7 +106,7 @@ func (w *World) number(uuid string) int {
 // Move has a person put a disk into another node, under its name there.
 func (w *World) Move(node, device, to, as string) {
 	moved := w.disks[node+"/"+device]
-	delete(w.disks, node+"/"+device)
+	w.disks[node+"/"+device] = &disk{node: node, name: device, failed: true} // nothing is there
 	moved.node, moved.name = to, as
 	w.disks[to+"/"+as] = moved
 	w.report(node)
