@@ -204,13 +204,11 @@ func (t *stopping) absent(name string) string {
 	if node == nil {
 		return fmt.Sprintf("node %s is back: Kubernetes does not know it any more. %s", name, advice)
 	}
-	for _, c := range node.Status.Conditions {
-		if c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue {
-			return ""
-		}
-		if c.Type == corev1.NodeReady {
-			return fmt.Sprintf("node %s is ready, which it is not since %s. %s", name, clock(c.LastTransitionTime.Time), advice)
-		}
+	if kube.NodeAnswers(node) {
+		return ""
+	}
+	if c := kube.ReadyCondition(node); c != nil {
+		return fmt.Sprintf("node %s is ready, which it is not since %s. %s", name, clock(c.LastTransitionTime.Time), advice)
 	}
 	return fmt.Sprintf("node %s is ready. %s", name, advice)
 }

@@ -107,10 +107,8 @@ func Lost(v *View) string {
 }
 
 func notReady(node *corev1.Node) string {
-	for _, c := range node.Status.Conditions {
-		if c.Type == corev1.NodeReady {
-			return fmt.Sprintf("node %s is not ready since %s (%s: %s)", node.Name, clock(c.LastTransitionTime.Time), c.Reason, c.Message)
-		}
+	if c := kube.ReadyCondition(node); c != nil {
+		return fmt.Sprintf("node %s is not ready since %s (%s: %s)", node.Name, clock(c.LastTransitionTime.Time), c.Reason, c.Message)
 	}
 	return fmt.Sprintf("node %s is not ready", node.Name)
 }

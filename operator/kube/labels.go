@@ -91,7 +91,15 @@ func Tolerated(taint corev1.Taint, tolerations []corev1.Toleration) bool {
 
 // NodeAnswers reports whether a node's kubelet says that it is ready.
 func NodeAnswers(node *corev1.Node) bool {
-	return slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
-		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
-	})
+	c := ReadyCondition(node)
+	return c != nil && c.Status == corev1.ConditionTrue
+}
+
+// ReadyCondition is what a node's kubelet says of itself, or is said of it; nil while nothing is.
+func ReadyCondition(node *corev1.Node) *corev1.NodeCondition {
+	at := slices.IndexFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady })
+	if at < 0 {
+		return nil
+	}
+	return &node.Status.Conditions[at]
 }
