@@ -55,6 +55,8 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		return r.loosen(ctx, o, s)
 	case s.Require != "":
 		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.RequireOSDRelease(ctx, s.Require) })
+	case s.NextKey != nil:
+		return r.nextKey(ctx, o, s)
 	case s.SetOption != nil:
 		return r.setOption(ctx, o, *s.SetOption)
 	case s.Purge != nil:
@@ -63,6 +65,11 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		return r.recover(ctx, o, s.Recovery)
 	case s.Destroy:
 		return r.beginDestruction(ctx, o)
+	}
+	if s.CommitKey != nil {
+		if err := r.commitKey(ctx, o, *s.CommitKey); err != nil {
+			return err
+		}
 	}
 	for _, object := range s.Stop {
 		if err := r.delete(ctx, object, client.PropagationPolicy(metav1.DeletePropagationForeground)); err != nil {
@@ -80,7 +87,7 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		}
 	}
 	for _, object := range s.Apply {
-		if err := kube.Apply(ctx, r.Client, object); err != nil {
+		if err := kube.ApplyOver(ctx, r.Client, o.secret(object), object); err != nil {
 			return err
 		}
 	}
@@ -103,6 +110,7 @@ func (r *Reconciler) makeKeys(ctx context.Context, o *Observed) error {
 	if err != nil {
 		return err
 	}
+	keys.begin(o.Cluster.Spec.Security.CephX.Daemons.KeyGeneration)
 	return ignoreExists(r.Client.Create(ctx, keys.secret(o.Cluster), client.FieldOwner(kube.Manager)))
 }
 
@@ -140,7 +148,7 @@ func (r *Reconciler) osdKey(ctx context.Context, o *Observed, target osd.Target)
 	if err != nil {
 		return "", err
 	}
-	secret := osd.Secret(o.Cluster, target, fresh, -1, false)
+	secret := withKeys(osd.Secret(o.Cluster, target, fresh, -1, false), -1, generationed{Generation: o.Cluster.Spec.Security.CephX.Daemons.KeyGeneration})
 	if o.osd(target.UUID) == nil {
 		if err := ignoreExists(r.Client.Create(ctx, secret, client.FieldOwner(kube.Manager))); err != nil {
 			return "", err

@@ -32,6 +32,10 @@ const (
 	// given, while no StorageCluster remembers it.
 	AnnotationLastMon = "cairn.storage/last-mon"
 	AnnotationUUID    = "cairn.storage/osd-uuid"
+	// AnnotationKeyGeneration of a Secret is that of its key, where it is not the first,
+	// AnnotationNextKeyGeneration that of the key that comes next.
+	AnnotationKeyGeneration     = "cairn.storage/key-generation"
+	AnnotationNextKeyGeneration = "cairn.storage/next-key-generation"
 	// AnnotationLeaving of an OSD's Secret says that the OSD is being removed.
 	AnnotationLeaving = "cairn.storage/leaving"
 	// AnnotationDestroying of a StorageCluster is since when it is destroyed: there is
