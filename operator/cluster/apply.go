@@ -57,6 +57,10 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.RequireOSDRelease(ctx, s.Require) })
 	case s.NextKey != nil:
 		return r.nextKey(ctx, o, s)
+	case s.NewUser != nil:
+		return r.newUser(ctx, o, *s.NewUser)
+	case s.OldUser != nil:
+		return r.removeUser(ctx, o, *s.OldUser)
 	case s.SetOption != nil:
 		return r.setOption(ctx, o, *s.SetOption)
 	case s.Purge != nil:

@@ -217,6 +217,8 @@ func (w *imagined) happen(s Step) (err error) {
 		w.Ceph.Releases = &releases
 	case s.NextKey != nil, s.CommitKey != nil:
 		w.keyHappens(s)
+	case s.NewUser != nil, s.OldUser != nil:
+		w.userHappens(s)
 	case s.SetOption != nil:
 		w.set(*s.SetOption)
 	case s.Purge != nil:

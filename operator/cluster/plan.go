@@ -49,6 +49,9 @@ type Step struct {
 	// that key alone, before anything else of the step.
 	NextKey   *NextKey
 	CommitKey *CommitKey
+	// NewUser gives a part of the CSI driver a user of another generation, OldUser removes one.
+	NewUser *NewUser
+	OldUser *OldUser
 	// Delete deletes objects, in order.
 	Delete []client.Object
 	// Stop deletes Deployments, each of which then stays until its pods are gone.
@@ -86,7 +89,7 @@ func Plan(o *Observed, d *Desired) ([]Step, error) {
 		return p.steps, nil
 	}
 	p := &planner{o: o, d: d, up: o.change()}
-	for _, part := range []func() error{p.recovery, p.ask, p.keys, p.evictions, p.foundation, p.retire, p.mons, p.quorum, p.options, p.nextKeys, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.removals, p.noOut, p.requireRelease, p.canaryFirst} {
+	for _, part := range []func() error{p.recovery, p.ask, p.keys, p.evictions, p.foundation, p.retire, p.mons, p.quorum, p.options, p.nextKeys, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.csiKeys, p.removals, p.noOut, p.requireRelease, p.canaryFirst} {
 		if err := part(); err != nil {
 			return nil, err
 		}
