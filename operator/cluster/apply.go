@@ -91,7 +91,12 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		}
 	}
 	for _, object := range s.Apply {
-		if err := kube.ApplyOver(ctx, r.Client, o.secret(object), object); err != nil {
+		seen := o.osdSecretSeen(object)
+		err := kube.ApplyOver(ctx, r.Client, seen, object)
+		if seen != nil && apierrors.IsConflict(err) {
+			continue // it is not as it was seen: the next look sees it
+		}
+		if err != nil {
 			return err
 		}
 	}
