@@ -62,7 +62,7 @@ func desired(o *Observed, helperImage string) *Desired {
 	for _, m := range d.Mons {
 		d.MonServices = append(d.MonServices, mon.Service(o.Cluster, o.Keys.FSID, m))
 	}
-	d.Keyrings = o.Keys.keyrings(o.Cluster, mgrNames(o.Cluster))
+	d.Keyrings = o.Keys.keyrings(o.Cluster, d.Mons, mgrNames(o.Cluster))
 	d.desireDaemons(o)
 	d.desireOSDs(o, helperImage)
 	d.oldImages(o)
@@ -78,7 +78,7 @@ func (d *Desired) desireDaemons(o *Observed) {
 	d.Configuration = []*corev1.ConfigMap{configMap(o.Cluster, o.Keys.FSID, d.Mons, d.Options)}
 	for _, m := range d.Mons {
 		live := o.Deployments[mon.ObjectName(o.Cluster, m.Name)]
-		d.MonDeployments = append(d.MonDeployments, mon.Deployment(o.Cluster, o.Keys.FSID, m, d.Mons, live, o.needsStore(m, live)))
+		d.MonDeployments = append(d.MonDeployments, mon.Deployment(o.Cluster, o.Keys.FSID, m, d.Mons, live))
 	}
 	for _, name := range mgrNames(o.Cluster) {
 		d.MgrDeployments = append(d.MgrDeployments, mgr.Deployment(o.Cluster, name))

@@ -65,7 +65,7 @@ func TestTheKeysSecretOutlivesItsCluster(t *testing.T) {
 func TestEachDaemonGetsTheKeyringOfItsOwnOnly(t *testing.T) {
 	keys, err := newKeys(tentacleKey)
 	require.NoError(t, err)
-	secrets := keys.keyrings(testCluster(), []string{"a"})
+	secrets := keys.keyrings(testCluster(), nil, []string{"a"})
 	require.Len(t, secrets, 2)
 	require.Contains(t, string(secrets[0].Data["keyring"]), "[client.admin]")
 	require.Equal(t, fmt.Sprintf("[mgr.a]\nkey = %s\ncaps mds = \"allow *\"\ncaps mon = \"allow profile mgr\"\ncaps osd = \"allow *\"\n", keys.Keys["mgr.a"].Reveal()),

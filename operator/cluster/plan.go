@@ -187,8 +187,7 @@ func (p *planner) quorumGap(name string) string {
 	}
 	for _, d := range p.d.MonDeployments {
 		other, live := d.Labels[kube.LabelInstance], p.o.Deployments[d.Name]
-		begins := mon.Kept(live) && !slices.Contains(s.Mons, other) // it waits for a store that it never had
-		if other != name && rolling(live) && !begins {
+		if other != name && rolling(live) {
 			return fmt.Sprintf("mon %s has restarted", other)
 		}
 	}

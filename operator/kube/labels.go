@@ -26,6 +26,9 @@ const (
 	AnnotationDevice  = "cairn.storage/device"
 	// AnnotationMissing of a mon's Service is since when the mon is out of quorum.
 	AnnotationMissing = "cairn.storage/out-of-quorum-since"
+	// AnnotationJoined of a mon's Service says that the mon was in quorum: it does not
+	// run without its store any more.
+	AnnotationJoined = "cairn.storage/was-in-quorum"
 	// AnnotationFSID of a mon's Service is the fsid of the cluster that it is a mon of.
 	AnnotationFSID = "cairn.storage/fsid"
 	// AnnotationLastMon of the Secret with the keys is the last name that a mon was
