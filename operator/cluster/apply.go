@@ -64,6 +64,11 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 	case s.Destroy:
 		return r.beginDestruction(ctx, o)
 	}
+	if s.MonOn != "" {
+		if err := r.fitForMon(ctx, o, s.MonOn); err != nil {
+			return err
+		}
+	}
 	for _, object := range s.Stop {
 		if err := r.delete(ctx, object, client.PropagationPolicy(metav1.DeletePropagationForeground)); err != nil {
 			return err
@@ -83,6 +88,19 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		if err := kube.Apply(ctx, r.Client, object); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// fitForMon fails when a node, as the server knows it now, cannot have a mon. A list of
+// nodes that is old would put the mon where the lost one was, until it is lost as well.
+func (r *Reconciler) fitForMon(ctx context.Context, o *Observed, name string) error {
+	var node corev1.Node
+	if err := r.Live.Get(ctx, client.ObjectKey{Name: name}, &node); err != nil {
+		return fmt.Errorf("read node %s: %w", name, err)
+	}
+	if len(monNodes(&Observed{Cluster: o.Cluster, Nodes: []corev1.Node{node}})) == 0 {
+		return fmt.Errorf("node %s is not ready, or not for mons any more", name)
 	}
 	return nil
 }

@@ -43,6 +43,8 @@ type site struct {
 	events events.EventRecorder
 	// lag is for how many looks the operator's lists stay as they are; 0 is none.
 	lag, looked int
+	// dropped is for how many looks more a watch of the operator stays dropped.
+	dropped int
 }
 
 func newSite(t *testing.T, change ...func(*v1alpha1.StorageCluster)) *site {
@@ -71,6 +73,9 @@ func (s *site) reconcile() *v1alpha1.StorageCluster {
 		s.Remember()
 	}
 	s.looked++
+	if s.dropped--; s.dropped == 0 {
+		s.client = s.OperatorClient()
+	}
 	c := s.cluster()
 	died, err := s.Operator(func() error {
 		r := &cluster.Reconciler{Client: s.client, Live: s.Client, Connections: s.Connections, Namespace: s.Namespace, Image: "cairn:test", Now: s.now, Events: s.events}

@@ -132,10 +132,14 @@ func (r *Reconciler) observeObjects(ctx context.Context, o *Observed) error {
 		pods        corev1.PodList
 		budgets     policyv1.PodDisruptionBudgetList
 	)
-	for _, list := range []client.ObjectList{&services, &secrets, &configMaps, &deployments, &pods, &budgets} {
+	for _, list := range []client.ObjectList{&secrets, &configMaps, &deployments, &pods, &budgets} {
 		if err := r.Client.List(ctx, list, owned...); err != nil {
 			return fmt.Errorf("list %T: %w", list, err)
 		}
+	}
+	// Who the mons are, and since when one is missing, is never taken from an old list.
+	if err := r.Live.List(ctx, &services, owned...); err != nil {
+		return fmt.Errorf("list Services: %w", err)
 	}
 	index(o.Services, services.Items)
 	index(o.Secrets, secrets.Items)

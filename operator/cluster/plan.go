@@ -29,6 +29,8 @@ type Step struct {
 	Renew *int
 	// Apply writes objects.
 	Apply []client.Object
+	// MonOn is the node of a new mon, which has to be fit for one at that moment.
+	MonOn string
 	// SetOut takes an OSD out of the placement of data, or back in.
 	SetOut *SetOut
 	// RemoveMon takes the mon of this name out of the monmap.
@@ -142,6 +144,9 @@ func (p *planner) foundation() error {
 		}
 		if differs {
 			s := step(object.GetName(), "write "+describe(object), "daemons need it before they start", "")
+			if _, is := object.(*corev1.Service); is && p.o.Services[object.GetName()] == nil {
+				s.MonOn = object.GetAnnotations()[kube.AnnotationNode]
+			}
 			s.Apply = []client.Object{object}
 			p.add(s)
 		}
