@@ -87,6 +87,7 @@ func (d *Desired) desireDaemons(o *Observed) {
 
 func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 	targets, problems := osd.Targets(o.Cluster, o.Keys.FSID, o.Nodes, o.Inventory)
+	targets = d.withDBs(o, targets)
 	d.Leaving = o.leaving(targets)
 	d.Targets = append(targets, o.keptTargets(uuids(append(slices.Clone(targets), d.Leaving...)))...)
 	d.Problems = append(d.Problems, withoutKept(problems, d.Targets)...)

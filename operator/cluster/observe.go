@@ -47,7 +47,7 @@ type Observed struct {
 	Deployments map[string]*appsv1.Deployment
 	Pods        []corev1.Pod
 	Budgets     map[string]*policyv1.PodDisruptionBudget
-	// Jobs of a quorum's rebuilding, while one is under way.
+	// Jobs of a quorum's rebuilding, while one is under way, and those that empty DB devices.
 	Jobs map[string]*batchv1.Job
 
 	// Ceph is nil while the cluster cannot be asked; CephError says why.
@@ -88,7 +88,7 @@ func (r *Reconciler) observe(ctx context.Context, cluster *v1alpha1.StorageClust
 		ConfigMaps: map[string]*corev1.ConfigMap{}, Deployments: map[string]*appsv1.Deployment{},
 		Budgets: map[string]*policyv1.PodDisruptionBudget{},
 	}
-	if err := errors.Join(r.observeNodes(ctx, o), r.observeObjects(ctx, o), r.observeKeys(ctx, o), r.observeRecord(ctx, o), r.observeRecovery(ctx, o)); err != nil {
+	if err := errors.Join(r.observeNodes(ctx, o), r.observeObjects(ctx, o), r.observeKeys(ctx, o), r.observeRecord(ctx, o), r.observeRecovery(ctx, o), r.observeFreeing(ctx, o)); err != nil {
 		return nil, err
 	}
 	o.refuseOtherKeys()

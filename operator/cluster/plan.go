@@ -297,6 +297,12 @@ func (p *planner) newOSDs() error {
 		if p.o.osd(target.UUID) != nil && p.o.OSDKeys[target.UUID] != "" {
 			continue
 		}
+		if p.o.Ceph != nil && p.leftDB(target) {
+			if s, ok := p.forget(target, p.o.osdDeployment(target.UUID)); ok {
+				p.add(s)
+			}
+			continue
+		}
 		s := step(target.Name(), fmt.Sprintf("make an OSD of %s on node %s", target.Device, target.Node), "the spec names the device or a filter matches it", gate)
 		s.NewOSD = &target
 		if gate != "" || target.Replaces == "" {

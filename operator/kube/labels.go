@@ -35,6 +35,8 @@ const (
 	// given, while no StorageCluster remembers it.
 	AnnotationLastMon = "cairn.storage/last-mon"
 	AnnotationUUID    = "cairn.storage/osd-uuid"
+	// AnnotationDB is the device that has an OSD's database; none is the OSD's own.
+	AnnotationDB = "cairn.storage/db-device"
 	// AnnotationLeaving of an OSD's Secret says that the OSD is being removed.
 	AnnotationLeaving = "cairn.storage/leaving"
 	// AnnotationDestroying of a StorageCluster is since when it is destroyed: there is
