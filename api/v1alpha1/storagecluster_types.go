@@ -78,6 +78,9 @@ type StorageClusterSpec struct {
 	// Drain says what happens while a node is drained.
 	// +kubebuilder:default={}
 	Drain DrainSpec `json:"drain,omitempty"`
+	// Security says of which generation the keys are that daemons and clients have.
+	// +kubebuilder:default={}
+	Security SecuritySpec `json:"security,omitempty"`
 	// Deletion says what happens to the data when this resource is deleted.
 	// +kubebuilder:default={}
 	Deletion DeletionSpec `json:"deletion,omitempty"`
@@ -361,6 +364,9 @@ type StorageClusterStatus struct {
 	// Upgrade is the change to another image that is under way.
 	// +optional
 	Upgrade *UpgradeStatus `json:"upgrade,omitempty"`
+	// CephX says of which generation the keys are.
+	// +optional
+	CephX CephXStatus `json:"cephx,omitempty"`
 	// Plan is the work that is left, in order. Empty when the cluster is as the spec says.
 	// +optional
 	// +listType=atomic

@@ -55,6 +55,12 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		return r.loosen(ctx, o, s)
 	case s.Require != "":
 		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.RequireOSDRelease(ctx, s.Require) })
+	case s.NextKey != nil:
+		return r.nextKey(ctx, o, s)
+	case s.NewUser != nil:
+		return r.newUser(ctx, o, *s.NewUser)
+	case s.OldUser != nil:
+		return r.removeUser(ctx, o, *s.OldUser)
 	case s.SetOption != nil:
 		return r.setOption(ctx, o, *s.SetOption)
 	case s.Purge != nil:
@@ -66,6 +72,11 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 	}
 	if s.MonOn != "" {
 		if err := r.fitForMon(ctx, o, s.MonOn); err != nil {
+			return err
+		}
+	}
+	if s.CommitKey != nil {
+		if err := r.commitKey(ctx, o, *s.CommitKey); err != nil {
 			return err
 		}
 	}
@@ -85,7 +96,7 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		}
 	}
 	for _, object := range s.Apply {
-		if err := kube.Apply(ctx, r.Client, object); err != nil {
+		if err := kube.ApplyOver(ctx, r.Client, o.secret(object), object); err != nil {
 			return err
 		}
 	}
@@ -121,6 +132,7 @@ func (r *Reconciler) makeKeys(ctx context.Context, o *Observed) error {
 	if err != nil {
 		return err
 	}
+	keys.begin(o.Cluster.Spec.Security.CephX.Daemons.KeyGeneration)
 	return ignoreExists(r.Client.Create(ctx, keys.secret(o.Cluster), client.FieldOwner(kube.Manager)))
 }
 
@@ -158,7 +170,7 @@ func (r *Reconciler) osdKey(ctx context.Context, o *Observed, target osd.Target)
 	if err != nil {
 		return "", err
 	}
-	secret := osd.Secret(o.Cluster, target, fresh, -1, false)
+	secret := withKeys(osd.Secret(o.Cluster, target, fresh, -1, false), -1, generationed{Generation: o.Cluster.Spec.Security.CephX.Daemons.KeyGeneration})
 	if o.osd(target.UUID) == nil {
 		if err := ignoreExists(r.Client.Create(ctx, secret, client.FieldOwner(kube.Manager))); err != nil {
 			return "", err

@@ -81,7 +81,8 @@ func (d *Desired) desireDaemons(o *Observed) {
 		d.MonDeployments = append(d.MonDeployments, mon.Deployment(o.Cluster, o.Keys.FSID, m, d.Mons, live))
 	}
 	for _, name := range mgrNames(o.Cluster) {
-		d.MgrDeployments = append(d.MgrDeployments, mgr.Deployment(o.Cluster, name))
+		live := o.Deployments[mgr.ObjectName(o.Cluster, name)]
+		d.MgrDeployments = append(d.MgrDeployments, useKey(mgr.Deployment(o.Cluster, name), live, o.Keys.of("mgr."+name).wanted()))
 	}
 }
 
@@ -99,7 +100,7 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 		}
 		live := o.Deployments[osd.DeploymentName(o.Cluster, known.ID)]
 		formatted := known.Up || known.Weight > 0 && !known.New || osd.Formatted(o.Secrets[osd.SecretName(o.Cluster, target.UUID)])
-		secret := osd.Secret(o.Cluster, target, key, known.ID, formatted)
+		secret := o.osdSecret(target, known.ID, formatted)
 		leaves := i >= len(d.Targets)
 		if leaves || o.marked(target.UUID) && !known.In {
 			secret.Annotations[kube.AnnotationLeaving] = "true" // until data is placed on it again
@@ -109,7 +110,8 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 		if leaves && (live != nil || !o.comesBack(known)) {
 			continue
 		}
-		d.OSDDeployments = append(d.OSDDeployments, osd.Deployment(o.Cluster, o.Keys.FSID, helperOf(live, helperImage), target, known.ID, node))
+		made := osd.Deployment(o.Cluster, o.Keys.FSID, helperOf(live, helperImage), target, known.ID, node)
+		d.OSDDeployments = append(d.OSDDeployments, useKey(made, live, osdKeys(o.Secrets[secret.Name]).wanted()))
 	}
 }
 

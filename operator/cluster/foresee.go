@@ -216,6 +216,10 @@ func (w *imagined) happen(s Step) (err error) {
 		releases := *w.Ceph.Releases
 		releases.OSDs = s.Require
 		w.Ceph.Releases = &releases
+	case s.NextKey != nil, s.CommitKey != nil:
+		w.keyHappens(s)
+	case s.NewUser != nil, s.OldUser != nil:
+		w.userHappens(s)
 	case s.SetOption != nil:
 		w.set(*s.SetOption)
 	case s.Purge != nil:
@@ -262,6 +266,9 @@ func (w *imagined) put(wanted client.Object) error {
 		w.answer(object)
 	case *corev1.Secret:
 		w.Secrets[object.Name] = object
+		if uuid := object.Annotations[kube.AnnotationUUID]; uuid != "" {
+			w.OSDKeys[uuid] = ceph.Key(object.Data["key"])
+		}
 	case *appsv1.Deployment:
 		object.Generation = 1
 		object.Status = appsv1.DeploymentStatus{ObservedGeneration: 1, UpdatedReplicas: 1, AvailableReplicas: 1}

@@ -47,6 +47,13 @@ type Step struct {
 	Require string
 	// SetOption sets an option of Ceph while daemons run.
 	SetOption *SetOption
+	// NextKey has Ceph make a user's next key, and writes it down; CommitKey has Ceph take
+	// that key alone, before anything else of the step.
+	NextKey   *NextKey
+	CommitKey *CommitKey
+	// NewUser gives a part of the CSI driver a user of another generation, OldUser removes one.
+	NewUser *NewUser
+	OldUser *OldUser
 	// Delete deletes objects, in order.
 	Delete []client.Object
 	// Stop deletes Deployments, each of which then stays until its pods are gone.
@@ -84,7 +91,7 @@ func Plan(o *Observed, d *Desired) ([]Step, error) {
 		return p.steps, nil
 	}
 	p := &planner{o: o, d: d, up: o.change()}
-	for _, part := range []func() error{p.recovery, p.ask, p.keys, p.evictions, p.foundation, p.retire, p.mons, p.quorum, p.options, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.removals, p.noOut, p.requireRelease, p.canaryFirst} {
+	for _, part := range []func() error{p.recovery, p.ask, p.keys, p.evictions, p.foundation, p.retire, p.mons, p.quorum, p.options, p.nextKeys, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.csiKeys, p.removals, p.noOut, p.requireRelease, p.canaryFirst} {
 		if err := part(); err != nil {
 			return nil, err
 		}
@@ -234,7 +241,7 @@ func (p *planner) daemons(kind string, deployments []*appsv1.Deployment, gate fu
 			what += fmt.Sprintf(" on %s of node %s", deployment.Annotations[kube.AnnotationDevice], node)
 		}
 		s := step(name, what, why, gate(deployment, live != nil))
-		s.Apply = []client.Object{deployment}
+		s.Apply, s.CommitKey = []client.Object{deployment}, p.o.commits(deployment, live)
 		p.upgrades(&s, deployment, live)
 		p.add(s)
 	}

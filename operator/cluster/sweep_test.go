@@ -44,6 +44,7 @@ var verbs = []verb{
 	{"replace a lost mon", beginFailover, []string{"ceph RemoveMon"}},
 	{"rebuild a lost quorum", beginRecovery, []string{"create *v1.Job main-mon-keep", "delete *v1.Service main-mon-b", "create *v1.Job main-mon-rebuild"}},
 	{"change options", beginOptions, []string{"ceph SetConfig", "ceph UnsetConfig"}},
+	{"rotate the daemons' keys", beginDaemonKeys, []string{"ceph PendingKey", "ceph CommitKey"}},
 	{"drain two nodes", beginDrain, []string{"ceph SetNoOut", "apply PodDisruptionBudget main-storage"}},
 	{"upgrade", beginUpgrade, []string{"ceph RequireOSDRelease"}},
 	{"destroy", beginDestruction, []string{"create *v1.Job"}},

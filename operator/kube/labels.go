@@ -37,6 +37,10 @@ const (
 	AnnotationUUID    = "cairn.storage/osd-uuid"
 	// AnnotationDB is the device that has an OSD's database; none is the OSD's own.
 	AnnotationDB = "cairn.storage/db-device"
+	// AnnotationKeyGeneration of a Secret is that of its key, where it is not the first,
+	// AnnotationNextKeyGeneration that of the key that comes next.
+	AnnotationKeyGeneration     = "cairn.storage/key-generation"
+	AnnotationNextKeyGeneration = "cairn.storage/next-key-generation"
 	// AnnotationLeaving of an OSD's Secret says that the OSD is being removed.
 	AnnotationLeaving = "cairn.storage/leaving"
 	// AnnotationDestroying of a StorageCluster is since when it is destroyed: there is

@@ -29,6 +29,7 @@ func (w *World) daemons(pods []corev1.Pod) {
 	if w.Ceph == nil {
 		return
 	}
+	w.mgrs(of["mgr"])
 	active := ""
 	if len(of["mgr"]) > 0 {
 		active = of["mgr"][0].Labels[kube.LabelInstance]
@@ -56,8 +57,8 @@ func (w *World) osd(pod *corev1.Pod) int {
 	require.NoError(w.t, err)
 	var secret corev1.Secret
 	require.True(w.t, w.has(&secret, pod.Spec.Containers[0].Env[0].ValueFrom.SecretKeyRef.Name))
-	w.readable("osd."+flag(args, "--id"), secret.Data["key"], pod)
-	w.login(uuid, id, ceph.Key(secret.Data["key"]))
+	w.known(uuid, id)
+	w.enter("osd."+flag(args, "--id"), pod)
 
 	d := w.disk(pod)
 	if d.uuid == "" {
@@ -149,15 +150,13 @@ func (w *World) Move(node, device, to, as string) {
 	w.report(to)
 }
 
-// login checks that Ceph knows an OSD's key.
-func (w *World) login(uuid string, id int, key ceph.Key) {
+// known checks that Ceph knows an OSD.
+func (w *World) known(uuid string, id int) {
 	conn, err := w.Ceph.Connect(w.context(), ceph.Credentials{}, ceph.ConnectOptions{})
 	require.NoError(w.t, err)
 	osds, err := conn.OSDs(w.context())
 	require.NoError(w.t, err)
 	require.True(w.t, slices.ContainsFunc(osds, func(o ceph.OSD) bool { return o.ID == id && o.UUID == uuid }), "Ceph does not know osd.%d with UUID %s", id, uuid)
-	_, err = conn.NewOSD(w.context(), uuid, key, "")
-	require.NoError(w.t, err, "osd.%d logs in with a key that Ceph does not know", id)
 }
 
 // Secret of the world's namespace.

@@ -86,6 +86,7 @@ func (w *World) mons(pods []*corev1.Pod) {
 			w.Ceph.Number = w.number
 			release := releases[w.releaseOf(pods)]
 			w.Ceph.SetReleases(release, release)
+			w.found(w.Secret(pods[0].Labels[kube.LabelCluster] + "-keys"))
 			w.readable("mon.a", w.Secret(pods[0].Labels[kube.LabelCluster] + "-keys").Data["mon"], pods[0])
 		}
 	}
