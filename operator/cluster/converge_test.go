@@ -144,8 +144,11 @@ func (s *site) shape() []string {
 	return out
 }
 
-// anonymous is a name with each OSD's device in place of its UUID.
+// anonymous is a name with each OSD's device in place of its UUID, and without the fsid.
 func (s *site) anonymous(name string) string {
+	if fsid := s.FSID(); fsid != "" {
+		name = strings.ReplaceAll(name, fsid, "FSID")
+	}
 	for at, uuid := range s.OSDs() {
 		name = strings.ReplaceAll(name, uuid[:13], strings.ReplaceAll(at, "/", "-"))
 	}

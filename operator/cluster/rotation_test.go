@@ -7,6 +7,7 @@ import (
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/daemon/ceph"
+	"github.com/cairn-storage/cairn/operator/cluster"
 )
 
 // daemonsOf asks for a generation of the daemons' keys.
@@ -71,4 +72,15 @@ func TestKeysOfAnotherGenerationAreForeseen(t *testing.T) {
 	s.converge()
 	s.looks(2)
 	s.happensAsForeseen(daemonsOf(2))
+}
+
+// foresees what is done for a cluster that is asked for.
+func (s *site) foresees(asked *v1alpha1.StorageCluster) (whats []string) {
+	r := &cluster.Reconciler{Client: s.client, Live: s.Client, Connections: s.Connections, Namespace: s.Namespace, Image: "cairn:test"}
+	foreseen, err := r.Foresee(s.t.Context(), asked)
+	require.NoError(s.t, err)
+	for _, step := range foreseen.Steps {
+		whats = append(whats, step.What)
+	}
+	return whats
 }
