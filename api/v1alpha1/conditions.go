@@ -66,6 +66,7 @@ const (
 	ReasonNotSafeToChange  = "NotSafeToChange"
 	ReasonPlacingData      = "PlacingData"
 	ReasonFull             = "Full"
+	ReasonOldClients       = "OldClients"
 	ReasonDataLost         = "DataLost"
 )
 

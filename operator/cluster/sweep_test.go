@@ -42,6 +42,7 @@ var verbs = []verb{
 	{"replace a lost mon", beginFailover, []string{"ceph RemoveMon"}},
 	{"rebuild a lost quorum", beginRecovery, []string{"create *v1.Job main-mon-keep", "delete *v1.Service main-mon-b", "create *v1.Job main-mon-rebuild"}},
 	{"change options", beginOptions, []string{"ceph SetConfig", "ceph UnsetConfig"}},
+	{"encrypt connections", beginEncryption, []string{"apply ConfigMap main-ceph-conf", "apply Deployment main-mon-a", "apply Deployment main-osd-2"}},
 	{"drain two nodes", beginDrain, []string{"ceph SetNoOut", "apply PodDisruptionBudget main-storage"}},
 	{"upgrade", beginUpgrade, []string{"ceph RequireOSDRelease"}},
 	{"destroy", beginDestruction, []string{"create *v1.Job"}},

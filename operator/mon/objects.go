@@ -47,24 +47,45 @@ func Service(cluster *v1alpha1.StorageCluster, fsid string, m Mon) *corev1.Servi
 // ceph-mon leaves a store that is there as it is.
 const run = `monmaptool --create --clobber --fsid "$FSID" --set-min-mon-release "$RELEASE" --enable-all-features $ADDV /run/cairn/monmap
 ceph-mon --mkfs -i "$NAME" --mon-data "$DATA" --monmap /run/cairn/monmap --keyring /run/bootstrap/keyring
-exec ceph-mon -f -i "$NAME" --mon-data "$DATA" --public-addr "$ADDRESS" --public-bind-addr "$POD_IP"`
+exec ceph-mon -f -i "$NAME" --mon-data "$DATA" --public-addr "$ADDRESS" --public-bind-addr `
 
-// runKept becomes the mon of a store that must be there: without one the mon would
-// begin anew, and with others like it forget all that the cluster knows.
-const runKept = `[ -e "$DATA/store.db" ] || { echo "no store of mon $NAME at $DATA on this node, though the cluster has data: bring back the disk that had it" >&2; exit 1; }
-` + run
+// kept comes before what becomes the mon of a store that must be there: without one the
+// mon would begin anew, and with others like it forget all that the cluster knows.
+const kept = `[ -e "$DATA/store.db" ] || { echo "no store of mon $NAME at $DATA on this node, though the cluster has data: bring back the disk that had it" >&2; exit 1; }
+`
+
+// Run says how a mon is run.
+type Run struct {
+	// Kept: only when its store is there.
+	Kept bool
+	// Encrypted: it is served by version 2 of the messenger alone.
+	Encrypted bool
+}
+
+func (r Run) script(m Mon) string {
+	bind := `"$POD_IP"`
+	switch {
+	case r.Encrypted && strings.Contains(m.Address, ":"):
+		bind = fmt.Sprintf(`"[$POD_IP]:%d"`, PortV2)
+	case r.Encrypted:
+		bind = fmt.Sprintf(`"$POD_IP:%d"`, PortV2)
+	}
+	if r.Kept {
+		return kept + run + bind
+	}
+	return run + bind
+}
 
 // Deployment runs one mon on its node. live is nil for a new one: the map that a
-// mon begins with is never changed, so that it is not restarted when others go. With
-// kept the mon runs only when its store is there.
-func Deployment(cluster *v1alpha1.StorageCluster, fsid string, m Mon, mons []Mon, live *appsv1.Deployment, kept bool) *appsv1.Deployment {
+// mon begins with is never changed, so that it is not restarted when others go.
+func Deployment(cluster *v1alpha1.StorageCluster, fsid string, m Mon, mons []Mon, live *appsv1.Deployment, how Run) *appsv1.Deployment {
 	data := path.Join(cluster.Spec.DataPath, cluster.Namespace, cluster.Name, "mon-"+m.Name)
 	pod := daemonpod.New(cluster, Component, m.Name)
 	pod.OnNode(m.Node)
 	pod.HostPath("data", data, data, corev1.HostPathDirectoryOrCreate)
 	pod.Secret("bootstrap", BootstrapName(cluster), "/run/bootstrap", "keyring")
 	pod.EmptyDir("run", "/run/cairn")
-	pod.Run([]string{"sh", "-ec", script(kept)}, cluster.Spec.Resources.Mon,
+	pod.Run([]string{"sh", "-ec", how.script(m)}, cluster.Spec.Resources.Mon,
 		corev1.EnvVar{Name: "FSID", Value: fsid},
 		corev1.EnvVar{Name: "RELEASE", Value: "reef"},
 		corev1.EnvVar{Name: "NAME", Value: m.Name},
@@ -76,16 +97,11 @@ func Deployment(cluster *v1alpha1.StorageCluster, fsid string, m Mon, mons []Mon
 	return pod.Deployment(ObjectName(cluster, m.Name))
 }
 
-func script(kept bool) string {
-	if kept {
-		return runKept
-	}
-	return run
-}
-
 // Kept reports whether a mon runs only when its store is there.
 func Kept(live *appsv1.Deployment) bool {
-	return live != nil && slices.ContainsFunc(live.Spec.Template.Spec.Containers, func(c corev1.Container) bool { return slices.Contains(c.Command, runKept) })
+	return live != nil && slices.ContainsFunc(live.Spec.Template.Spec.Containers, func(c corev1.Container) bool {
+		return slices.ContainsFunc(c.Command, func(part string) bool { return strings.HasPrefix(part, kept) })
+	})
 }
 
 // addvName is the variable with the map that a mon's store is made with.
