@@ -67,6 +67,7 @@ const (
 	ReasonNotSafeToChange  = "NotSafeToChange"
 	ReasonPlacingData      = "PlacingData"
 	ReasonFull             = "Full"
+	ReasonOldClients       = "OldClients"
 	ReasonDataLost         = "DataLost"
 )
 

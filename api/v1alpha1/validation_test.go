@@ -102,6 +102,10 @@ func TestAWrongStorageClusterIsRefusedWithTheFieldAndWhatIsRight(t *testing.T) {
 			storage + `, mgr: {count: 3}}`, []string{"spec.mgr.count", "less than or equal to 2"}},
 		"a network that is not one": {
 			storage + `, network: {provider: multus}}`, []string{"spec.network.provider", `"pod", "host"`}},
+		"compression of what is encrypted": {
+			storage + `, network: {encryption: true, compression: true}}`, []string{"spec.network.compression", "not together with encryption"}},
+		"an option that is the network's": {
+			storage + `, ceph: {config: {global: {ms_service_mode: crc}}}}`, []string{"ms_service_mode", "are set by spec.network.encryption and spec.network.compression"}},
 		"a data path that is relative": {
 			storage + `, dataPath: var/lib/cairn}`, []string{"spec.dataPath", "absolute path", "/var/lib/cairn"}},
 		"a data path that climbs": {

@@ -13,7 +13,6 @@ import (
 	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/operator/connection"
 	"github.com/cairn-storage/cairn/operator/kube"
-	"github.com/cairn-storage/cairn/operator/mon"
 	"github.com/cairn-storage/cairn/operator/osd"
 )
 
@@ -154,7 +153,7 @@ func (r *Reconciler) newOSD(ctx context.Context, o *Observed, target osd.Target,
 
 // inCeph does one thing in the cluster.
 func (r *Reconciler) inCeph(ctx context.Context, o *Observed, do func(context.Context, ceph.Conn) error) error {
-	conn, err := r.Connections.Get(o.Cluster, o.Keys.Credentials(mon.Host(o.Mons)))
+	conn, err := r.Connections.Get(o.Cluster, o.credentials())
 	if err != nil {
 		return err
 	}

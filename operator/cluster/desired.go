@@ -37,6 +37,8 @@ type Desired struct {
 	// Options are nil while nothing may be made, because of WrongOptions.
 	Options      *options
 	WrongOptions []osd.Problem
+	// NetworkGate says why encryption can neither begin nor end now; NetworkReason is the blocker's.
+	NetworkGate, NetworkReason string
 	// Drain says which daemons may be evicted.
 	Drain           *disruption.Decision
 	missingMonNodes int
@@ -78,7 +80,7 @@ func (d *Desired) desireDaemons(o *Observed) {
 	d.Configuration = []*corev1.ConfigMap{configMap(o.Cluster, o.Keys.FSID, d.Mons, d.Options)}
 	for _, m := range d.Mons {
 		live := o.Deployments[mon.ObjectName(o.Cluster, m.Name)]
-		d.MonDeployments = append(d.MonDeployments, mon.Deployment(o.Cluster, o.Keys.FSID, m, d.Mons, live))
+		d.MonDeployments = append(d.MonDeployments, mon.Deployment(o.Cluster, o.Keys.FSID, m, d.Mons, live, d.inForce(o).Encrypted))
 	}
 	for _, name := range mgrNames(o.Cluster) {
 		live := o.Deployments[mgr.ObjectName(o.Cluster, name)]

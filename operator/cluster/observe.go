@@ -78,6 +78,9 @@ type CephState struct {
 	Config      map[ceph.Setting]string
 	Options     map[string]*ceph.Option
 	OptionNames []string
+	// OldClients are known while encryption is to begin; OldClientsError says why they are not.
+	OldClients      []ceph.Client
+	OldClientsError error
 }
 
 // observe reads everything and decides nothing.
@@ -186,7 +189,7 @@ func (r *Reconciler) observeCeph(ctx context.Context, o *Observed) {
 		o.CephError = ceph.Errorf(ceph.Unreached, "connect", "no mon is running")
 		return
 	}
-	conn, err := r.Connections.Get(o.Cluster, o.Keys.Credentials(mon.Host(o.Mons)))
+	conn, err := r.Connections.Get(o.Cluster, o.credentials())
 	if err != nil {
 		o.CephError = err
 		return
@@ -201,6 +204,9 @@ func (r *Reconciler) observeCeph(ctx context.Context, o *Observed) {
 	}
 	if err == nil {
 		err = o.askOptions(ctx, conn, &r.stored)
+	}
+	if err == nil && o.encryptionChanges() && o.Cluster.Spec.Network.Encryption {
+		o.Ceph.OldClients, o.Ceph.OldClientsError = conn.OldClients(ctx)
 	}
 	if err != nil {
 		o.Ceph, o.CephError = nil, err

@@ -91,7 +91,7 @@ func Plan(o *Observed, d *Desired) ([]Step, error) {
 		return p.steps, nil
 	}
 	p := &planner{o: o, d: d, up: o.change()}
-	for _, part := range []func() error{p.recovery, p.ask, p.keys, p.evictions, p.foundation, p.retire, p.mons, p.quorum, p.options, p.nextKeys, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.csiKeys, p.removals, p.noOut, p.requireRelease, p.canaryFirst} {
+	for _, part := range []func() error{p.recovery, p.ask, p.keys, p.evictions, p.foundation, p.retire, p.mons, p.quorum, p.network, p.options, p.nextKeys, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.csiKeys, p.removals, p.noOut, p.requireRelease, p.canaryFirst} {
 		if err := part(); err != nil {
 			return nil, err
 		}

@@ -46,6 +46,7 @@ var verbs = []verb{
 	{"change options", beginOptions, []string{"ceph SetConfig", "ceph UnsetConfig"}},
 	{"rotate the daemons' keys", beginDaemonKeys, []string{"ceph PendingKey", "ceph CommitKey"}},
 	{"rotate the CSI driver's keys", beginCSIKeys, []string{"ceph EnsureUser", "ceph RemoveUser"}},
+	{"encrypt connections", beginEncryption, []string{"apply ConfigMap main-ceph-conf", "apply Deployment main-mon-a", "apply Deployment main-osd-2"}},
 	{"drain two nodes", beginDrain, []string{"ceph SetNoOut", "apply PodDisruptionBudget main-storage"}},
 	{"upgrade", beginUpgrade, []string{"ceph RequireOSDRelease"}},
 	{"destroy", beginDestruction, []string{"create *v1.Job"}},

@@ -56,12 +56,23 @@ func (m Mon) Endpoint() string {
 	return fmt.Sprintf("[v2:%s:%d,v1:%s:%d]", host, PortV2, host, PortV1)
 }
 
+// endpointV2 is a mon's address for clients that speak version 2 alone.
+func (m Mon) endpointV2() string {
+	both, _, _ := strings.Cut(m.Endpoint(), ",")
+	return both + "]"
+}
+
 // Host is the option mon_host for a set of mons.
-func Host(mons []Mon) string {
+func Host(mons []Mon) string { return host(mons, Mon.Endpoint) }
+
+// HostV2 is the option mon_host for clients that speak version 2 of the messenger alone.
+func HostV2(mons []Mon) string { return host(mons, Mon.endpointV2) }
+
+func host(mons []Mon, endpoint func(Mon) string) string {
 	var endpoints []string
 	for _, m := range mons {
 		if m.Address != "" {
-			endpoints = append(endpoints, m.Endpoint())
+			endpoints = append(endpoints, endpoint(m))
 		}
 	}
 	return strings.Join(endpoints, ",")

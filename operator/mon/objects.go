@@ -53,18 +53,31 @@ const run = `if [ ! -e "$DATA/store.db" ]; then case " $(cat /run/bootstrap/join
 esac; fi
 monmaptool --create --clobber --fsid "$FSID" --set-min-mon-release "$RELEASE" --enable-all-features $ADDV /run/cairn/monmap
 ceph-mon --mkfs -i "$NAME" --mon-data "$DATA" --monmap /run/cairn/monmap --keyring /run/bootstrap/keyring
-exec ceph-mon -f -i "$NAME" --mon-data "$DATA" --public-addr "$ADDRESS" --public-bind-addr "$POD_IP"`
+exec ceph-mon -f -i "$NAME" --mon-data "$DATA" --public-addr "$ADDRESS" --public-bind-addr `
+
+// script becomes the mon; one whose connections are encrypted is served by version 2 of
+// the messenger alone.
+func script(m Mon, encrypted bool) string {
+	bind := `"$POD_IP"`
+	switch {
+	case encrypted && strings.Contains(m.Address, ":"):
+		bind = fmt.Sprintf(`"[$POD_IP]:%d"`, PortV2)
+	case encrypted:
+		bind = fmt.Sprintf(`"$POD_IP:%d"`, PortV2)
+	}
+	return run + bind
+}
 
 // Deployment runs one mon on its node. live is nil for a new one: the map that a
 // mon begins with is never changed, so that it is not restarted when others go.
-func Deployment(cluster *v1alpha1.StorageCluster, fsid string, m Mon, mons []Mon, live *appsv1.Deployment) *appsv1.Deployment {
+func Deployment(cluster *v1alpha1.StorageCluster, fsid string, m Mon, mons []Mon, live *appsv1.Deployment, encrypted bool) *appsv1.Deployment {
 	data := path.Join(cluster.Spec.DataPath, cluster.Namespace, cluster.Name, "mon-"+m.Name)
 	pod := daemonpod.New(cluster, Component, m.Name)
 	pod.OnNode(m.Node)
 	pod.HostPath("data", data, data, corev1.HostPathDirectoryOrCreate)
 	pod.Secret("bootstrap", BootstrapName(cluster), "/run/bootstrap", KeyKeyring, KeyJoined)
 	pod.EmptyDir("run", "/run/cairn")
-	pod.Run([]string{"sh", "-ec", run}, cluster.Spec.Resources.Mon,
+	pod.Run([]string{"sh", "-ec", script(m, encrypted)}, cluster.Spec.Resources.Mon,
 		corev1.EnvVar{Name: "FSID", Value: fsid},
 		corev1.EnvVar{Name: "RELEASE", Value: "reef"},
 		corev1.EnvVar{Name: "NAME", Value: m.Name},

@@ -73,6 +73,7 @@ func Test(t *testing.T) {
 		{"an update of the driver loses nothing under I/O", updateUnderIO},
 		{"options of Ceph are checked, and restart only what must restart", setsOptions},
 		{"keys are made anew, and the old ones refused", makesKeysAnew},
+		{"connections are encrypted, and not any more, under I/O", encryptsConnections},
 		{"the plan of an edit is shown before it is made", showsThePlan},
 		{"a disk taken out of the resource leaves once its data is elsewhere", takesADiskOut},
 		{"a dead disk is named, and a new one takes its OSD's ID and place", replacesADisk},
