@@ -63,6 +63,7 @@ func (p *planner) freeDB(target osd.Target) (s Step, left bool) {
 	case job.DeletionTimestamp != nil:
 		s.What, s.Wait = "wait for Job "+jobName+" to be gone, asked for at "+clock(job.DeletionTimestamp.Time), true
 	case job.Annotations[kube.AnnotationNode] != node:
+		s.Name += "-done"
 		s.What, s.Risk, s.Stop = "delete Job "+jobName+", whose work is done", v1alpha1.RiskNone, []client.Object{job}
 	case job.Status.Succeeded > 0:
 		s.What, s.Wait = fmt.Sprintf("wait until node %s shows the device %s to be empty", node, db), true

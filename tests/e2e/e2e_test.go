@@ -78,6 +78,7 @@ func Test(t *testing.T) {
 		{"a disk taken out of the resource leaves once its data is elsewhere", takesADiskOut},
 		{"a dead disk is named, and a new one takes its OSD's ID and place", replacesADisk},
 		{"a disk that is moved to another node takes its OSD along", movesADisk},
+		{"a disk with its database on another device joins and leaves", givesAnOSDADatabase},
 		{"mons are taken away and added", changesTheMons},
 		{"a quorum lost for ever is rebuilt from one mon", rebuildsTheQuorum},
 		{"a node is drained, and a second one only after it", drainsANode},
