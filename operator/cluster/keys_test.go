@@ -28,6 +28,7 @@ func testCluster() *v1alpha1.StorageCluster {
 func TestKeysAreReadBackAsTheyWereWritten(t *testing.T) {
 	keys, err := newKeys(tentacleKey)
 	require.NoError(t, err)
+	keys.begin(1)
 	back, err := readKeys(keys.secret(testCluster()))
 	require.NoError(t, err)
 	require.Equal(t, keys, back)
