@@ -28,6 +28,7 @@ const (
 	ReasonNodeNotInventory = "NodeNotInventoried"
 	ReasonDeviceNotFound   = "DeviceNotFound"
 	ReasonDeviceRefused    = "DeviceRefused"
+	ReasonDBDeviceChanged  = "DBDeviceChanged"
 	ReasonInvalidOption    = "InvalidOption"
 	ReasonBadFilter        = "BadFilter"
 	ReasonNoDevices        = "NoDevices"
@@ -66,6 +67,7 @@ const (
 	ReasonNotSafeToChange  = "NotSafeToChange"
 	ReasonPlacingData      = "PlacingData"
 	ReasonFull             = "Full"
+	ReasonOldClients       = "OldClients"
 	ReasonDataLost         = "DataLost"
 )
 

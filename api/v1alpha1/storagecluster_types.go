@@ -52,9 +52,8 @@ type StorageClusterSpec struct {
 	// Mgr are the managers: one active, the other standing by.
 	// +kubebuilder:default={}
 	Mgr MgrSpec `json:"mgr,omitempty"`
-	// Network that the daemons use. It cannot be changed once the cluster exists.
+	// Network that daemons and clients use.
 	// +kubebuilder:default={}
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.network: cannot be changed, because every daemon's address would change at once"
 	Network NetworkSpec `json:"network,omitempty"`
 	// DataPath is the directory on each node for what the daemons keep there: the mons' stores. It cannot be changed.
 	// +kubebuilder:default="/var/lib/cairn"
@@ -109,6 +108,7 @@ type CephSpec struct {
 // +kubebuilder:validation:MaxProperties=128
 // +kubebuilder:validation:XValidation:rule="self.all(o, o.matches('^[a-z][a-z0-9_/]*$'))",message="spec.ceph.config: option names are lower case with underscores, such as osd_max_backfills"
 // +kubebuilder:validation:XValidation:rule="self.all(o, !(o in ['fsid','mon_host','keyring','key','public_addr','mon_data','osd_data']))",message="spec.ceph.config: fsid, mon_host, keyring, key, public_addr, mon_data and osd_data are set by Cairn"
+// +kubebuilder:validation:XValidation:rule="self.all(o, !(o in ['ms_cluster_mode','ms_service_mode','ms_client_mode','ms_mon_cluster_mode','ms_mon_service_mode','ms_mon_client_mode','ms_bind_msgr1','ms_osd_compress_mode']))",message="spec.ceph.config: ms_cluster_mode, ms_service_mode, ms_client_mode, ms_mon_cluster_mode, ms_mon_service_mode, ms_mon_client_mode, ms_bind_msgr1 and ms_osd_compress_mode are set by spec.network.encryption and spec.network.compression"
 type ConfigSection map[string]ConfigValue
 
 // ConfigValue is one line of ceph.conf.
@@ -163,12 +163,23 @@ type MgrSpec struct {
 	Count int32 `json:"count,omitempty"`
 }
 
-// NetworkSpec is the network that the daemons use.
+// NetworkSpec is the network that daemons and clients use.
+// +kubebuilder:validation:XValidation:rule="!(has(self.encryption) && self.encryption && has(self.compression) && self.compression)",message="spec.network.compression: not together with encryption: what is compressed before it is encrypted tells of its content by its length"
 type NetworkSpec struct {
 	// Provider is pod (the pods' own network; a Service gives each mon a stable address) or host (the nodes' addresses).
+	// It cannot be changed.
 	// +kubebuilder:default=pod
 	// +kubebuilder:validation:Enum=pod;host
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.network.provider: cannot be changed, because every daemon's address would change at once"
 	Provider string `json:"provider,omitempty"`
+	// Encryption of all that daemons and clients send each other: the daemons then refuse what is not encrypted, and restart
+	// one after the other when this is changed. Nodes that map volumes by the kernel need Linux 5.11 or later.
+	// +optional
+	Encryption bool `json:"encryption,omitempty"`
+	// Compression of what OSDs send each other, the replicas of writes among them. They restart one after the other
+	// when this is changed.
+	// +optional
+	Compression bool `json:"compression,omitempty"`
 }
 
 // StorageSpec says which devices of which nodes become OSDs. There is no "all devices": a device is used
@@ -221,6 +232,7 @@ type StorageNode struct {
 }
 
 // StorageDevice is one device.
+// +kubebuilder:validation:XValidation:rule="!has(self.dbDevice) || self.dbDevice != self.name",message="spec.storage.nodes.devices.dbDevice: must be another device than name"
 type StorageDevice struct {
 	// Name below /dev/disk/by-id as NodeStorage shows it, or a full path below /dev/disk.
 	// +kubebuilder:validation:MinLength=1
@@ -238,6 +250,12 @@ type StorageDevice struct {
 	// +kubebuilder:validation:MaxLength=128
 	// +kubebuilder:validation:XValidation:rule="self.matches('^(/dev/disk/by-[a-z]+/)?[A-Za-z0-9+_.:@=-]+$')",message="spec.storage.nodes.devices.replaces: must be the name that the device had in spec.storage, such as wwn-0x5000c500a1b2c3d4"
 	Replaces string `json:"replaces,omitempty"`
+	// DBDevice is a device of this node, faster than this one, for the OSD's database (BlueStore's block.db). It is used
+	// as a whole and by this OSD alone, must be blank as this one, and is fixed when the OSD is made: without it the OSD is lost.
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:Pattern=`^(/dev/disk/by-[a-z]+/)?[A-Za-z0-9+_.:@=-]+$`
+	DBDevice string `json:"dbDevice,omitempty"`
 }
 
 // DeviceFilter selects devices. All that is set must match.

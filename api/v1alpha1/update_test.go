@@ -26,7 +26,7 @@ const clusterWithKeys = `{spec: {security: {cephx: {daemons: {keyGeneration: 3},
 func TestWhatCannotBeChangedIsRefusedWithTheReason(t *testing.T) {
 	for name, test := range map[string]struct{ kind, before, patch, says string }{
 		"the network": {"StorageCluster", clusterSpec, `{spec: {network: {provider: host}}}`,
-			"spec.network: cannot be changed, because every daemon's address would change at once"},
+			"spec.network.provider: cannot be changed, because every daemon's address would change at once"},
 		"the data path": {"StorageCluster", clusterSpec, `{spec: {dataPath: /data}}`,
 			"spec.dataPath: cannot be changed, because the mons' stores lie there"},
 		"the generation of the daemons' keys, to a lower one": {"StorageCluster", clusterWithKeys, `{spec: {security: {cephx: {daemons: {keyGeneration: 1}}}}}`,
@@ -55,6 +55,8 @@ func TestWhatMayBeChangedIsTaken(t *testing.T) {
 		"a mon count shrinks":          {"StorageCluster", clusterSpec, `{spec: {mon: {count: 1}}}`},
 		"a mon count grows":            {"StorageCluster", `{spec: {mon: {count: 1}, storage: {nodeSelector: {}, filter: {rotational: true}}}}`, `{spec: {mon: {count: 3}}}`},
 		"the image is another":         {"StorageCluster", clusterSpec, `{spec: {ceph: {image: "cairn.storage/ceph:20.2.5"}}}`},
+		"encryption begins":            {"StorageCluster", clusterSpec, `{spec: {network: {encryption: true}}}`},
+		"encryption ends":              {"StorageCluster", `{spec: {network: {encryption: true}, storage: {nodeSelector: {}, filter: {rotational: true}}}}`, `{spec: {network: {encryption: false, compression: true}}}`},
 		"a quota is set":               {"BlockPool", `{spec: {cluster: main}}`, `{spec: {quota: 5Gi}}`},
 		"a StorageClass is asked for":  {"BlockPool", `{spec: {cluster: main}}`, `{spec: {storageClass: {}}}`},
 		"a StorageClass's filesystem":  {"BlockPool", `{spec: {cluster: main, storageClass: {name: fast}}}`, `{spec: {storageClass: {fsType: xfs}}}`},

@@ -52,6 +52,10 @@ func TestAWrongStorageClusterIsRefusedWithTheFieldAndWhatIsRight(t *testing.T) {
 			`{spec: {storage: {nodes: [{name: n1}]}}}`, []string{"spec.storage.nodes", "needs devices or a filter"}},
 		"a node with an empty list of devices": {
 			`{spec: {storage: {nodes: [{name: n1, devices: []}]}}}`, []string{"spec.storage.nodes", "needs devices or a filter"}},
+		"a device as its own DB device": {
+			`{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1, dbDevice: disk1}]}]}}}`, []string{"spec.storage.nodes[0].devices[0]", "dbDevice: must be another device than name"}},
+		"a DB device by its path of no stable name": {
+			`{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1, dbDevice: /dev/sdb}]}]}}}`, []string{"spec.storage.nodes[0].devices[0].dbDevice", "should match"}},
 		"an empty filter would take every device": {
 			`{spec: {storage: {nodeSelector: {}, filter: {}}}}`, []string{"spec.storage.filter", "at least one of idPattern, minSize, maxSize and rotational"}},
 		"an empty filter of a node": {
@@ -102,6 +106,10 @@ func TestAWrongStorageClusterIsRefusedWithTheFieldAndWhatIsRight(t *testing.T) {
 			storage + `, mgr: {count: 3}}`, []string{"spec.mgr.count", "less than or equal to 2"}},
 		"a network that is not one": {
 			storage + `, network: {provider: multus}}`, []string{"spec.network.provider", `"pod", "host"`}},
+		"compression of what is encrypted": {
+			storage + `, network: {encryption: true, compression: true}}`, []string{"spec.network.compression", "not together with encryption"}},
+		"an option that is the network's": {
+			storage + `, ceph: {config: {global: {ms_service_mode: crc}}}}`, []string{"ms_service_mode", "are set by spec.network.encryption and spec.network.compression"}},
 		"a data path that is relative": {
 			storage + `, dataPath: var/lib/cairn}`, []string{"spec.dataPath", "absolute path", "/var/lib/cairn"}},
 		"a data path that climbs": {

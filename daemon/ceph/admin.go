@@ -51,6 +51,9 @@ type Admin interface {
 	Option(ctx context.Context, name string) (*Option, error)
 	// OptionNames returns the names of all options that the mons know.
 	OptionNames(ctx context.Context) ([]string, error)
+	// OldClients returns the clients that the mons in quorum serve by version 1 of the
+	// messenger, which knows no encryption: such as old kernels.
+	OldClients(ctx context.Context) ([]Client, error)
 	// SetOSDOut takes an OSD out of data placement, or back in.
 	SetOSDOut(ctx context.Context, id int, out bool) error
 	// StillNeeded says why an OSD cannot be destroyed without risk, in Ceph's words;
@@ -80,6 +83,12 @@ type Admin interface {
 	// RenewOSD gives the ID of a destroyed OSD to a new one with this UUID and key. Invalid
 	// when the ID is another OSD's, Exists when the UUID is known with another key.
 	RenewOSD(ctx context.Context, id int, uuid string, key Key) error
+}
+
+// Client is one that is connected.
+type Client struct {
+	// User is its CephX entity ("client.csi-node.node1"), Address its IP address.
+	User, Address string
 }
 
 // Caps are CephX capabilities: daemon type → capability string.

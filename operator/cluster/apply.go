@@ -13,7 +13,6 @@ import (
 	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/operator/connection"
 	"github.com/cairn-storage/cairn/operator/kube"
-	"github.com/cairn-storage/cairn/operator/mon"
 	"github.com/cairn-storage/cairn/operator/osd"
 )
 
@@ -70,6 +69,11 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 	case s.Destroy:
 		return r.beginDestruction(ctx, o)
 	}
+	if s.MonOn != "" {
+		if err := r.fitForMon(ctx, o, s.MonOn); err != nil {
+			return err
+		}
+	}
 	if s.CommitKey != nil {
 		if err := r.commitKey(ctx, o, *s.CommitKey); err != nil {
 			return err
@@ -99,6 +103,19 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// fitForMon fails when a node, as the server knows it now, cannot have a mon. A list of
+// nodes that is old would put the mon where the lost one was, until it is lost as well.
+func (r *Reconciler) fitForMon(ctx context.Context, o *Observed, name string) error {
+	var node corev1.Node
+	if err := r.Live.Get(ctx, client.ObjectKey{Name: name}, &node); err != nil {
+		return fmt.Errorf("read node %s: %w", name, err)
+	}
+	if len(monNodes(&Observed{Cluster: o.Cluster, Nodes: []corev1.Node{node}})) == 0 {
+		return fmt.Errorf("node %s is not ready, or not for mons any more", name)
 	}
 	return nil
 }
@@ -141,7 +158,7 @@ func (r *Reconciler) newOSD(ctx context.Context, o *Observed, target osd.Target,
 
 // inCeph does one thing in the cluster.
 func (r *Reconciler) inCeph(ctx context.Context, o *Observed, do func(context.Context, ceph.Conn) error) error {
-	conn, err := r.Connections.Get(o.Cluster, o.Keys.Credentials(mon.Host(o.Mons)))
+	conn, err := r.Connections.Get(o.Cluster, o.credentials())
 	if err != nil {
 		return err
 	}

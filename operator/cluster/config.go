@@ -20,9 +20,9 @@ func configMap(cluster *v1alpha1.StorageCluster, fsid string, mons []mon.Mon, co
 	return &corev1.ConfigMap{
 		ObjectMeta: kube.Meta(cluster, daemonpod.ConfigName(cluster), "config", ""),
 		Data: map[string]string{
-			"ceph.conf": cephConf(fsid, mon.Host(mons), config.Start, config.Creation),
+			"ceph.conf": cephConf(fsid, mon.Host(mons), config.Start, config.Creation, config.network()),
 			// An OSD that is being made cannot ask the mons.
-			"new-osd.conf": cephConf(fsid, mon.Host(mons), config.Start, config.Creation, config.Live),
+			"new-osd.conf": cephConf(fsid, mon.Host(mons), config.Start, config.Creation, config.Live, config.network()),
 			recordKey:      config.text(),
 		},
 	}

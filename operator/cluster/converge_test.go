@@ -45,6 +45,8 @@ type site struct {
 	events events.EventRecorder
 	// lag is for how many looks the operator's lists stay as they are; 0 is none.
 	lag, looked int
+	// dropped is for how many looks more a watch of the operator stays dropped.
+	dropped int
 }
 
 func newSite(t *testing.T, change ...func(*v1alpha1.StorageCluster)) *site {
@@ -73,6 +75,9 @@ func (s *site) reconcile() *v1alpha1.StorageCluster {
 		s.Remember()
 	}
 	s.looked++
+	if s.dropped--; s.dropped == 0 {
+		s.client = s.OperatorClient()
+	}
 	c := s.cluster()
 	live := s.live
 	if live == nil {

@@ -24,7 +24,7 @@ func Credentials(ctx context.Context, reader client.Reader, cluster *v1alpha1.St
 	if err != nil {
 		return ceph.Credentials{}, err
 	}
-	o := &Observed{Cluster: cluster}
+	o := &Observed{Cluster: cluster, Keys: keys}
 	var services corev1.ServiceList
 	labels := client.MatchingLabels{kube.LabelCluster: cluster.Name, kube.LabelComponent: mon.Component}
 	if err := reader.List(ctx, &services, client.InNamespace(cluster.Namespace), labels); err != nil {
@@ -35,5 +35,15 @@ func Credentials(ctx context.Context, reader client.Reader, cluster *v1alpha1.St
 		return ceph.Credentials{}, fmt.Errorf("list nodes: %w", err)
 	}
 	o.Nodes = nodes.Items
-	return keys.Credentials(mon.Host(mon.Observed(services.Items, o.nodeAddress))), nil
+	o.Mons = mon.Observed(services.Items, o.nodeAddress)
+	return o.credentials(), nil
+}
+
+// credentials of client.admin. Where connections are encrypted, or will be, clients know
+// no address of a messenger that cannot.
+func (o *Observed) credentials() ceph.Credentials {
+	if o.Cluster.Spec.Network.Encryption {
+		return o.Keys.Credentials(mon.HostV2(o.Mons))
+	}
+	return o.Keys.Credentials(mon.Host(o.Mons))
 }

@@ -37,6 +37,8 @@ type Desired struct {
 	// Options are nil while nothing may be made, because of WrongOptions.
 	Options      *options
 	WrongOptions []osd.Problem
+	// NetworkGate says why encryption can neither begin nor end now; NetworkReason is the blocker's.
+	NetworkGate, NetworkReason string
 	// Drain says which daemons may be evicted.
 	Drain           *disruption.Decision
 	missingMonNodes int
@@ -62,7 +64,7 @@ func desired(o *Observed, helperImage string) *Desired {
 	for _, m := range d.Mons {
 		d.MonServices = append(d.MonServices, mon.Service(o.Cluster, o.Keys.FSID, m))
 	}
-	d.Keyrings = o.Keys.keyrings(o.Cluster, mgrNames(o.Cluster))
+	d.Keyrings = o.Keys.keyrings(o.Cluster, d.Mons, mgrNames(o.Cluster))
 	d.desireDaemons(o)
 	d.desireOSDs(o, helperImage)
 	d.oldImages(o)
@@ -78,7 +80,7 @@ func (d *Desired) desireDaemons(o *Observed) {
 	d.Configuration = []*corev1.ConfigMap{configMap(o.Cluster, o.Keys.FSID, d.Mons, d.Options)}
 	for _, m := range d.Mons {
 		live := o.Deployments[mon.ObjectName(o.Cluster, m.Name)]
-		d.MonDeployments = append(d.MonDeployments, mon.Deployment(o.Cluster, o.Keys.FSID, m, d.Mons, live, o.needsStore(m, live)))
+		d.MonDeployments = append(d.MonDeployments, mon.Deployment(o.Cluster, o.Keys.FSID, m, d.Mons, live, d.inForce(o).Encrypted))
 	}
 	for _, name := range mgrNames(o.Cluster) {
 		live := o.Deployments[mgr.ObjectName(o.Cluster, name)]
@@ -88,6 +90,7 @@ func (d *Desired) desireDaemons(o *Observed) {
 
 func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 	targets, problems := osd.Targets(o.Cluster, o.Keys.FSID, o.Nodes, o.Inventory)
+	targets = d.withDBs(o, targets)
 	d.Leaving = o.leaving(targets)
 	d.Targets = append(targets, o.keptTargets(uuids(append(slices.Clone(targets), d.Leaving...)))...)
 	d.Problems = append(d.Problems, withoutKept(problems, d.Targets)...)

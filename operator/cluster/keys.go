@@ -99,12 +99,8 @@ func (k *Keys) keyring(entities ...string) []byte {
 
 // keyrings are the Secrets that daemons mount: what mons are made with, and
 // one for each mgr.
-func (k *Keys) keyrings(cluster *v1alpha1.StorageCluster, mgrs []string) []*corev1.Secret {
-	bootstrap := &corev1.Secret{
-		ObjectMeta: kube.Meta(cluster, mon.BootstrapName(cluster), mon.Component, ""), Type: "cairn.storage/keyring",
-		Data: map[string][]byte{"keyring": k.keyring(slices.Sorted(maps.Keys(founders()))...)},
-	}
-	secrets := []*corev1.Secret{bootstrap}
+func (k *Keys) keyrings(cluster *v1alpha1.StorageCluster, mons []mon.Mon, mgrs []string) []*corev1.Secret {
+	secrets := []*corev1.Secret{mon.Bootstrap(cluster, k.keyring(slices.Sorted(maps.Keys(founders()))...), mons)}
 	for _, name := range mgrs {
 		secrets = append(secrets, &corev1.Secret{
 			ObjectMeta: kube.Meta(cluster, mgr.ObjectName(cluster, name), mgr.Component, name), Type: "cairn.storage/keyring",

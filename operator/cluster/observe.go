@@ -47,7 +47,7 @@ type Observed struct {
 	Deployments map[string]*appsv1.Deployment
 	Pods        []corev1.Pod
 	Budgets     map[string]*policyv1.PodDisruptionBudget
-	// Jobs of a quorum's rebuilding, while one is under way.
+	// Jobs of a quorum's rebuilding, while one is under way, and those that empty DB devices.
 	Jobs map[string]*batchv1.Job
 
 	// Ceph is nil while the cluster cannot be asked; CephError says why.
@@ -78,6 +78,9 @@ type CephState struct {
 	Config      map[ceph.Setting]string
 	Options     map[string]*ceph.Option
 	OptionNames []string
+	// OldClients are known while encryption is to begin; OldClientsError says why they are not.
+	OldClients      []ceph.Client
+	OldClientsError error
 }
 
 // observe reads everything and decides nothing.
@@ -88,7 +91,7 @@ func (r *Reconciler) observe(ctx context.Context, cluster *v1alpha1.StorageClust
 		ConfigMaps: map[string]*corev1.ConfigMap{}, Deployments: map[string]*appsv1.Deployment{},
 		Budgets: map[string]*policyv1.PodDisruptionBudget{},
 	}
-	if err := errors.Join(r.observeNodes(ctx, o), r.observeObjects(ctx, o), r.observeKeys(ctx, o), r.observeRecord(ctx, o), r.observeRecovery(ctx, o)); err != nil {
+	if err := errors.Join(r.observeNodes(ctx, o), r.observeObjects(ctx, o), r.observeKeys(ctx, o), r.observeRecord(ctx, o), r.observeRecovery(ctx, o), r.observeFreeing(ctx, o)); err != nil {
 		return nil, err
 	}
 	o.refuseOtherKeys()
@@ -132,10 +135,14 @@ func (r *Reconciler) observeObjects(ctx context.Context, o *Observed) error {
 		pods        corev1.PodList
 		budgets     policyv1.PodDisruptionBudgetList
 	)
-	for _, list := range []client.ObjectList{&services, &secrets, &configMaps, &deployments, &pods, &budgets} {
+	for _, list := range []client.ObjectList{&secrets, &configMaps, &deployments, &pods, &budgets} {
 		if err := r.Client.List(ctx, list, owned...); err != nil {
 			return fmt.Errorf("list %T: %w", list, err)
 		}
+	}
+	// Who the mons are, and since when one is missing, is never taken from an old list.
+	if err := r.Live.List(ctx, &services, owned...); err != nil {
+		return fmt.Errorf("list Services: %w", err)
 	}
 	index(o.Services, services.Items)
 	index(o.Secrets, secrets.Items)
@@ -182,7 +189,7 @@ func (r *Reconciler) observeCeph(ctx context.Context, o *Observed) {
 		o.CephError = ceph.Errorf(ceph.Unreached, "connect", "no mon is running")
 		return
 	}
-	conn, err := r.Connections.Get(o.Cluster, o.Keys.Credentials(mon.Host(o.Mons)))
+	conn, err := r.Connections.Get(o.Cluster, o.credentials())
 	if err != nil {
 		o.CephError = err
 		return
@@ -197,6 +204,9 @@ func (r *Reconciler) observeCeph(ctx context.Context, o *Observed) {
 	}
 	if err == nil {
 		err = o.askOptions(ctx, conn, &r.stored)
+	}
+	if err == nil && o.encryptionChanges() && o.Cluster.Spec.Network.Encryption {
+		o.Ceph.OldClients, o.Ceph.OldClientsError = conn.OldClients(ctx)
 	}
 	if err != nil {
 		o.Ceph, o.CephError = nil, err

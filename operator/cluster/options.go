@@ -39,6 +39,9 @@ type options struct {
 	Creation map[string]v1alpha1.ConfigSection `json:"creation,omitempty"`
 	// Leaving are those that are taken out of the configuration database.
 	Leaving map[string][]string `json:"leaving,omitempty"`
+	// Encrypted and Compressed are of spec.network.
+	Encrypted  bool `json:"encrypted,omitempty"`
+	Compressed bool `json:"compressed,omitempty"`
 }
 
 // recordKey of the ConfigMap has the options.
@@ -106,7 +109,7 @@ func each(config map[string]v1alpha1.ConfigSection, f func(section, name, value 
 // askOptions asks the mons for the options that the spec names, and for what is set.
 func (o *Observed) askOptions(ctx context.Context, conn ceph.Conn, asked *stored) error {
 	config, record := o.Cluster.Spec.Ceph.Config, o.recorded()
-	if len(config) == 0 && (record == nil || reflect.DeepEqual(*record, options{})) {
+	if len(config) == 0 && !o.networkChanges() && (record == nil || reflect.DeepEqual(*record, options{})) {
 		return nil
 	}
 	set, err := conn.Config(ctx)
@@ -199,6 +202,7 @@ func (d *Desired) desireOptions(o *Observed) {
 	}
 	wanted.Leaving = o.leavingOptions(live, wanted)
 	d.Options = wanted
+	d.desireNetwork(o, live)
 }
 
 // ofClients reports whether a section is read by clients alone.
@@ -282,14 +286,11 @@ func (o *Observed) byHand(section string) bool {
 // readAtStart marks each daemon with the options that it reads when it starts, as
 // ceph.conf has them: one that is marked otherwise is restarted.
 func (d *Desired) readAtStart(o *Observed) {
-	record := o.recorded()
-	if record == nil {
-		record = d.Options
-	}
+	record := d.inForce(o)
 	for _, deployments := range [][]*appsv1.Deployment{d.MonDeployments, d.MgrDeployments, d.OSDDeployments} {
 		for _, made := range deployments {
 			kind := made.Labels[kube.LabelComponent]
-			var lines []string
+			lines := record.ofNetwork(kind)
 			each(record.Start, func(section, name, value string) {
 				if section == "global" || section == kind || section == kind+"."+made.Labels[kube.LabelInstance] {
 					lines = append(lines, section+"/"+name+"="+value)

@@ -25,7 +25,7 @@ func withOptions(c config) func(*v1alpha1.StorageCluster) {
 // some options of each kind.
 func some() config {
 	return config{"global": {"debug_ms": "1", "osd_op_queue": "wpq"}, "osd": {"osd_max_backfills": "3", "bluestore_min_alloc_size": "16384"},
-		"mgr": {"mgr/balancer/mode": "none"}, "client": {"ms_client_mode": "crc"}, "osd.1": {"osd_memory_target": "2G"}}
+		"mgr": {"mgr/balancer/mode": "none"}, "client": {"ms_type": "async+posix"}, "osd.1": {"osd_memory_target": "2G"}}
 }
 
 // others than some: one changed, one new, the rest gone.
@@ -69,7 +69,7 @@ func (s *site) generations() map[string]int64 {
 func TestOptionsGoWhereTheyTakeEffect(t *testing.T) {
 	s := newSite(t, withOptions(some()))
 	s.converge()
-	require.Equal(t, []string{"client/ms_client_mode=crc", "global/debug_ms=1/1", "mgr/mgr/balancer/mode=none", "osd.1/osd_memory_target=2147483648", "osd/osd_max_backfills=3"}, s.database())
+	require.Equal(t, []string{"client/ms_type=async+posix", "global/debug_ms=1/1", "mgr/mgr/balancer/mode=none", "osd.1/osd_memory_target=2147483648", "osd/osd_max_backfills=3"}, s.database())
 	require.Equal(t, "osd_op_queue = wpq\n[osd]\nbluestore_min_alloc_size = 16384\n", s.file())
 	s.rests()
 
@@ -81,7 +81,7 @@ func TestOptionsGoWhereTheyTakeEffect(t *testing.T) {
 		delete(c.Spec.Ceph.Config, "mgr")
 	})
 	s.converge()
-	require.Equal(t, []string{"client/ms_client_mode=crc", "global/debug_ms=1/1", "osd.1/osd_memory_target=2147483648", "osd/osd_max_backfills=4"}, s.database())
+	require.Equal(t, []string{"client/ms_type=async+posix", "global/debug_ms=1/1", "osd.1/osd_memory_target=2147483648", "osd/osd_max_backfills=4"}, s.database())
 	require.Equal(t, before, s.generations(), "no daemon restarts")
 
 	s.edit(func(c *v1alpha1.StorageCluster) { c.Spec.Ceph.Config["osd.1"]["osd_op_num_shards"] = "4" })

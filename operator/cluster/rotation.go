@@ -38,8 +38,13 @@ const unmade = "the next key"
 // nextKeys has the next key made of every user of an earlier generation than the spec
 // asks for, and the next one be the present one where it is the only one that is used.
 func (p *planner) nextKeys() error {
+	secrets := make(map[string]*corev1.Secret, len(p.d.OSDSecrets))
+	for _, secret := range p.d.OSDSecrets {
+		secrets[secret.Name] = secret
+	}
 	for i := range p.d.Targets {
-		p.nextOSDKey(&p.d.Targets[i])
+		uuid := p.d.Targets[i].UUID
+		p.nextOSDKey(p.o.osd(uuid), secrets[osd.SecretName(p.o.Cluster, uuid)])
 	}
 	for _, name := range mgrNames(p.o.Cluster) {
 		live := p.o.Deployments[mgr.ObjectName(p.o.Cluster, name)]
@@ -50,15 +55,13 @@ func (p *planner) nextKeys() error {
 	return nil
 }
 
-func (p *planner) nextOSDKey(t *osd.Target) {
-	known := p.o.osd(t.UUID)
-	at := slices.IndexFunc(p.d.OSDSecrets, func(s *corev1.Secret) bool { return s.Name == osd.SecretName(p.o.Cluster, t.UUID) })
-	if known == nil || at < 0 {
+func (p *planner) nextOSDKey(known *ceph.OSD, secret *corev1.Secret) {
+	if known == nil || secret == nil {
 		return
 	}
-	if g := p.nextKey(fmt.Sprintf("osd-%d-key", known.ID), fmt.Sprintf("osd.%d", known.ID), osdKeys(p.d.OSDSecrets[at])); g.step != nil {
+	if g := p.nextKey(fmt.Sprintf("osd-%d-key", known.ID), fmt.Sprintf("osd.%d", known.ID), osdKeys(secret)); g.step != nil {
 		next := generationed{Generation: g.Generation, Next: unmade, NextGeneration: g.step.NextKey.Generation}
-		g.step.Apply = []client.Object{withKeys(p.d.OSDSecrets[at].DeepCopy(), known.ID, next)}
+		g.step.Apply = []client.Object{withKeys(secret.DeepCopy(), known.ID, next)}
 	}
 }
 

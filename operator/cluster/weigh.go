@@ -8,7 +8,6 @@ import (
 
 	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/daemon/ceph/crush"
-	"github.com/cairn-storage/cairn/operator/mon"
 	"github.com/cairn-storage/cairn/operator/osd"
 )
 
@@ -71,7 +70,7 @@ func (r *Reconciler) weigh(ctx context.Context, o *Observed, f *Foresight) {
 }
 
 func (r *Reconciler) predict(ctx context.Context, o *Observed, changes []crush.Change) (moved []crush.Movement, err error) {
-	conn, err := r.Connections.Get(o.Cluster, o.Keys.Credentials(mon.Host(o.Mons)))
+	conn, err := r.Connections.Get(o.Cluster, o.credentials())
 	if err != nil {
 		return nil, err
 	}

@@ -37,6 +37,9 @@ type Mon struct {
 	Founders []string
 	// MissingSince is since when it is out of quorum; zero while it is not.
 	MissingSince time.Time
+	// Joined is true once it was seen in quorum: its store knows what the others
+	// know, and it never begins anew under this name.
+	Joined bool
 }
 
 // ObjectName of a mon's Service and Deployment.
@@ -53,12 +56,23 @@ func (m Mon) Endpoint() string {
 	return fmt.Sprintf("[v2:%s:%d,v1:%s:%d]", host, PortV2, host, PortV1)
 }
 
+// endpointV2 is a mon's address for clients that speak version 2 alone.
+func (m Mon) endpointV2() string {
+	both, _, _ := strings.Cut(m.Endpoint(), ",")
+	return both + "]"
+}
+
 // Host is the option mon_host for a set of mons.
-func Host(mons []Mon) string {
+func Host(mons []Mon) string { return host(mons, Mon.Endpoint) }
+
+// HostV2 is the option mon_host for clients that speak version 2 of the messenger alone.
+func HostV2(mons []Mon) string { return host(mons, Mon.endpointV2) }
+
+func host(mons []Mon, endpoint func(Mon) string) string {
 	var endpoints []string
 	for _, m := range mons {
 		if m.Address != "" {
-			endpoints = append(endpoints, m.Endpoint())
+			endpoints = append(endpoints, endpoint(m))
 		}
 	}
 	return strings.Join(endpoints, ",")
@@ -74,6 +88,7 @@ func Observed(services []corev1.Service, hostAddress func(node string) string) [
 		}
 		// What cannot be read counts as never seen: the time begins anew.
 		m.MissingSince, _ = time.Parse(time.RFC3339, service.Annotations[kube.AnnotationMissing])
+		m.Joined = service.Annotations[kube.AnnotationJoined] == "true"
 		if m.Address == corev1.ClusterIPNone {
 			m.Address = hostAddress(m.Node)
 		}

@@ -18,5 +18,6 @@ var clusterChanges = builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e e
 		return true
 	}
 	after, ok := e.ObjectNew.(*v1alpha1.StorageCluster)
-	return !ok || before.Status.FSID != after.Status.FSID || before.Status.OSDs != after.Status.OSDs
+	return !ok || before.Status.FSID != after.Status.FSID || before.Status.OSDs != after.Status.OSDs ||
+		before.Spec.Network.Encryption != after.Spec.Network.Encryption
 }})

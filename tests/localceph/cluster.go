@@ -36,6 +36,8 @@ type Options struct {
 	// LegacyKeys allows CephX keys of type aes beside aes256k, for clients such as
 	// kernels before 7.0.
 	LegacyKeys bool
+	// V1 has the mons speak version 1 of the messenger, and no other.
+	V1 bool
 	// NoWait returns once all is started: the caller waits until it works.
 	NoWait bool
 	// Settings are lines of ceph.conf in place of those that tests are tuned with.
@@ -328,7 +330,11 @@ func (c *Cluster) path(parts ...string) string {
 }
 
 func (c *Cluster) monAddr(i int) string {
-	return fmt.Sprintf("v2:%s/0", netip.AddrPortFrom(c.options.Address, uint16(c.ports[i])))
+	version := "v2"
+	if c.options.V1 {
+		version = "v1"
+	}
+	return fmt.Sprintf("%s:%s/0", version, netip.AddrPortFrom(c.options.Address, uint16(c.ports[i])))
 }
 
 func monName(i int) string { return string(rune('a' + i)) }

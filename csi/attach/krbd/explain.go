@@ -22,13 +22,16 @@ func explain(op string, err error) error {
 	return fmt.Errorf("%s: %w", op, err)
 }
 
-// explainMap says why the kernel did not map an image.
-func explainMap(v attach.Volume, err error) error {
+// explainMap says why the kernel did not map an image, in any of the ways there were.
+func explainMap(v attach.Volume, ways int, err error) error {
 	op := "map " + v.Image.String() + " by the kernel"
 	switch {
 	case keyType(v.Credentials.Key) == aes256k && keyRefused(err):
 		return fault.Errorf(fault.Refused, "%s: this node's kernel does not know CephX keys of type aes256k (Linux 7.0 does): "+
 			"give client.%s a key of type aes, or attach by --attach-method=fuse: %w", op, v.Credentials.User, err)
+	case errors.Is(err, unix.EINVAL) && ways == 1:
+		return fault.Errorf(fault.Refused, "%s: this node's kernel refuses it. The cluster is reached by version 2 of the messenger alone, as with spec.network.encryption, "+
+			"and Linux knows that from 5.11 on: attach by --attach-method=fuse on an older one: %w", op, err)
 	case errors.Is(err, unix.EROFS):
 		return ceph.Errorf(ceph.Busy, op, "another client has the image open, and keeps its exclusive lock: %w", err)
 	case errors.Is(err, unix.ENXIO):

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
 	"github.com/cairn-storage/cairn/csi/attach"
@@ -82,13 +83,19 @@ func (a Attacher) Attach(ctx context.Context, v attach.Volume) (attach.Device, e
 
 // add tells the kernel to map an image.
 func (a Attacher) add(ctx context.Context, v attach.Volume) error {
-	line, err := addLine(v)
+	lines, err := addLines(v)
 	if err != nil {
 		return err
 	}
 	step.Enter(ctx, "map "+v.Image.String()+" of cluster "+v.Credentials.FSID+" by the kernel")
-	if err := write(a.sys("add_single_major"), line); err != nil {
-		return explainMap(v, err)
+	for _, line := range lines {
+		// A kernel that does not know an option says EINVAL.
+		if err = write(a.sys("add_single_major"), line); !errors.Is(err, unix.EINVAL) {
+			break
+		}
+	}
+	if err != nil {
+		return explainMap(v, len(lines), err)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,24 +20,25 @@ import (
 const fsid = "6f0c1d2e-3b4a-4c5d-8e6f-7a8b9c0d1e2f"
 
 func TestMonAddrs(t *testing.T) {
-	for in, want := range map[string]struct {
-		addrs  []string
-		modern bool
-	}{
-		"10.0.0.1":      {[]string{"10.0.0.1:6789"}, false},
-		"10.0.0.1:6789": {[]string{"10.0.0.1:6789"}, false},
-		"[v2:10.0.0.1:3300/0,v1:10.0.0.1:6789/0],[v2:10.0.0.2:3300/0,v1:10.0.0.2:6789/0]": {[]string{"10.0.0.1:6789", "10.0.0.2:6789"}, false},
-		"[v2:10.0.0.1:3300/0],[v2:10.0.0.2:3300/0]":                                       {[]string{"10.0.0.1:3300", "10.0.0.2:3300"}, true},
-		"v2:10.0.0.1:3300,v2:10.0.0.2:3300":                                               {[]string{"10.0.0.1:3300", "10.0.0.2:3300"}, true},
-		"[v2:[fd00::1]:3300/0,v1:[fd00::1]:6789/0]":                                       {[]string{"[fd00::1]:6789"}, false},
-		"[v2:[fd00::1]:3300/0],[v2:[fd00::2]:3300/0]":                                     {[]string{"[fd00::1]:3300", "[fd00::2]:3300"}, true},
+	v1 := func(addrs ...string) monList { return monList{addrs: addrs} }
+	v2 := func(addrs ...string) monList { return monList{addrs: addrs, v2: true} }
+	for in, want := range map[string][]monList{
+		"10.0.0.1":      {v2("10.0.0.1:3300"), v1("10.0.0.1:6789")},
+		"10.0.0.1:6789": {v1("10.0.0.1:6789")},
+		"10.0.0.1:3300": {v2("10.0.0.1:3300")},
+		"[v2:10.0.0.1:3300/0,v1:10.0.0.1:6789/0],[v2:10.0.0.2:3300/0,v1:10.0.0.2:6789/0]": {v2("10.0.0.1:3300", "10.0.0.2:3300"), v1("10.0.0.1:6789", "10.0.0.2:6789")},
+		"[v2:10.0.0.1:3300/0],[v2:10.0.0.2:3300/0]":                                       {v2("10.0.0.1:3300", "10.0.0.2:3300")},
+		"v2:10.0.0.1:3300,v2:10.0.0.2:3300":                                               {v2("10.0.0.1:3300", "10.0.0.2:3300")},
+		"v2:10.0.0.1:3300,[v2:10.0.0.2:3300,v1:10.0.0.2:6789]":                            {v2("10.0.0.1:3300", "10.0.0.2:3300")},
+		"v2:10.0.0.1:3300,v1:10.0.0.2:6789":                                               {v2("10.0.0.1:3300"), v1("10.0.0.2:6789")},
+		"[v2:[fd00::1]:3300/0,v1:[fd00::1]:6789/0]":                                       {v2("[fd00::1]:3300"), v1("[fd00::1]:6789")},
+		"[v2:[fd00::1]:3300/0],[v2:[fd00::2]:3300/0]":                                     {v2("[fd00::1]:3300", "[fd00::2]:3300")},
 	} {
-		addrs, modern, err := monAddrs(in)
+		lists, err := monAddrs(in)
 		require.NoError(t, err, in)
-		require.Equal(t, want.addrs, addrs, in)
-		require.Equal(t, want.modern, modern, in)
+		require.Equal(t, want, lists, in)
 	}
-	_, _, err := monAddrs(" ")
+	_, err := monAddrs(" ")
 	require.Error(t, err)
 }
 
@@ -54,12 +56,15 @@ func TestAddLine(t *testing.T) {
 		"10.0.0.1:6789 name=csi-node-a,secret=QUJD,rw,_pool_ns=a fast pvc-1 -":                                              func(v *attach.Volume) { v.Image.Namespace = "a" },
 		"10.0.0.1:6789 name=csi-node-a,secret=QUJD,rw,read_from_replica=localize,crush_location=zone:z|host:a fast pvc-1 -": func(v *attach.Volume) { v.Near = "zone=z host=a" },
 		"10.0.0.1:3300 name=csi-node-a,secret=QUJD,rw,ms_mode=prefer-crc fast pvc-1 -":                                      func(v *attach.Volume) { v.Credentials.MonHost = "v2:10.0.0.1:3300" },
+		"10.0.0.1:3300 name=csi-node-a,secret=QUJD,rw,ms_mode=prefer-crc fast pvc-1 - | 10.0.0.1:6789 name=csi-node-a,secret=QUJD,rw fast pvc-1 -": func(v *attach.Volume) {
+			v.Credentials.MonHost = "[v2:10.0.0.1:3300,v1:10.0.0.1:6789]"
+		},
 	} {
 		v := volume()
 		change(&v)
-		line, err := addLine(v)
+		lines, err := addLines(v)
 		require.NoError(t, err)
-		require.Equal(t, want, line)
+		require.Equal(t, want, strings.Join(lines, " | "))
 	}
 	for name, change := range map[string]func(*attach.Volume){
 		"pool":      func(v *attach.Volume) { v.Pool = "" },
@@ -72,7 +77,7 @@ func TestAddLine(t *testing.T) {
 	} {
 		v := volume()
 		change(&v)
-		_, err := addLine(v)
+		_, err := addLines(v)
 		require.Error(t, err, name)
 		require.NotContains(t, err.Error(), "QUJD")
 	}
@@ -160,10 +165,11 @@ func TestExplains(t *testing.T) {
 		says string
 		kind fault.Kind
 	}{
-		"key":      {explainMap(fresh, unix.EINVAL), "aes256k", fault.Refused},
-		"other":    {explainMap(old, unix.EINVAL), "invalid", ""},
-		"locked":   {explainMap(old, unix.EROFS), "another client", ""},
-		"features": {explainMap(old, unix.ENXIO), "features", fault.Refused},
+		"key":      {explainMap(fresh, 2, unix.EINVAL), "aes256k", fault.Refused},
+		"other":    {explainMap(old, 2, unix.EINVAL), "invalid", ""},
+		"too old":  {explainMap(old, 1, unix.EINVAL), "Linux knows that from 5.11 on", fault.Refused},
+		"locked":   {explainMap(old, 2, unix.EROFS), "another client", ""},
+		"features": {explainMap(old, 2, unix.ENXIO), "features", fault.Refused},
 		"busy":     {explainUnmap("/dev/rbd0", unix.EBUSY), "/dev/rbd0", fault.Refused},
 	} {
 		require.ErrorContains(t, c.err, c.says, name)

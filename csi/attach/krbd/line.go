@@ -2,38 +2,50 @@ package krbd
 
 import (
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/cairn-storage/cairn/csi/attach"
 	"github.com/cairn-storage/cairn/csi/fault"
 )
 
-// addLine is what the kernel is told to map an image:
+// addLines are what the kernel is told to map an image, the second if it does not
+// know the first:
 //
 //	<mons> name=<user>,secret=<key>,<options> <pool> <image> -
 //
-// It holds the secret: it goes to sysfs and nowhere else.
-func addLine(v attach.Volume) (string, error) {
-	mons, modern, err := monAddrs(v.Credentials.MonHost)
+// They hold the secret: they go to sysfs and nowhere else.
+func addLines(v attach.Volume) ([]string, error) {
+	choices, err := monAddrs(v.Credentials.MonHost)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	switch {
 	case v.Passphrase != "":
-		return "", fault.Errorf(fault.Invalid, "the kernel's client cannot open an encrypted image: it needs the attach method fuse")
+		return nil, fault.Errorf(fault.Invalid, "the kernel's client cannot open an encrypted image: it needs the attach method fuse")
 	case v.Snapshot != 0:
-		return "", fault.Errorf(fault.Invalid, "the kernel's client maps no snapshots by their ID: they need the attach method fuse")
+		return nil, fault.Errorf(fault.Invalid, "the kernel's client maps no snapshots by their ID: they need the attach method fuse")
 	}
 	if v.Pool == "" {
-		return "", fault.Field(fault.Invalid, "volume_context.pool", "is missing: the kernel's client needs the pool's name")
+		return nil, fault.Field(fault.Invalid, "volume_context.pool", "is missing: the kernel's client needs the pool's name")
 	}
 	for field, text := range map[string]string{"pool": v.Pool, "user": v.Credentials.User, "key": v.Credentials.Key.Reveal()} {
 		if text == "" || strings.ContainsAny(text, " ,\t\n") {
-			return "", fault.Errorf(fault.Invalid, "the %s cannot be given to the kernel's client", field)
+			return nil, fault.Errorf(fault.Invalid, "the %s cannot be given to the kernel's client", field)
 		}
 	}
+	lines := make([]string, 0, len(choices))
+	for _, mons := range choices {
+		lines = append(lines, strings.Join([]string{strings.Join(mons.addrs, ","), optionsOf(v, mons.v2), v.Pool, v.Image.Name, "-"}, " "))
+	}
+	return lines, nil
+}
+
+// optionsOf a mapping. One by version 2 of the messenger is encrypted where the cluster
+// asks for that, also when that changes while it is mapped.
+func optionsOf(v attach.Volume, v2 bool) string {
 	options := []string{"name=" + v.Credentials.User, "secret=" + v.Credentials.Key.Reveal(), access(v)}
-	if modern {
+	if v2 {
 		options = append(options, "ms_mode=prefer-crc")
 	}
 	if v.Near != "" {
@@ -42,7 +54,7 @@ func addLine(v attach.Volume) (string, error) {
 	if v.Image.Namespace != "" {
 		options = append(options, "_pool_ns="+v.Image.Namespace)
 	}
-	return strings.Join([]string{strings.Join(mons, ","), strings.Join(options, ","), v.Pool, v.Image.Name, "-"}, " "), nil
+	return strings.Join(options, ",")
 }
 
 func access(v attach.Volume) string {
@@ -52,33 +64,39 @@ func access(v attach.Volume) string {
 	return "rw"
 }
 
+// monList are addresses of one version of the messenger.
+type monList struct {
+	addrs []string
+	v2    bool
+}
+
 // monAddrs reads the option mon_host as the kernel wants it: plain addresses of
-// one protocol. The old protocol is taken where each mon has it, for old kernels.
-func monAddrs(monHost string) (addrs []string, modern bool, err error) {
-	var v1, v2 []string
+// one version. Version 2 comes first; kernels before 5.11 do not know it.
+func monAddrs(monHost string) ([]monList, error) {
+	v1, v2 := monList{}, monList{v2: true}
 	mons := split(monHost)
 	for _, mon := range mons {
 		for _, addr := range mon {
-			switch {
-			case strings.HasPrefix(addr, "v2:"):
-				v2 = append(v2, plain(addr[3:], "3300"))
-			case strings.HasPrefix(addr, "v1:"):
-				v1 = append(v1, plain(addr[3:], "6789"))
-			default:
-				v1 = append(v1, plain(addr, "6789"))
-				v2 = append(v2, plain(addr, "3300"))
+			_, port, _ := net.SplitHostPort(addr)
+			old, modern := strings.HasPrefix(addr, "v1:"), strings.HasPrefix(addr, "v2:")
+			addr = strings.TrimPrefix(strings.TrimPrefix(addr, "v1:"), "v2:")
+			if modern || !old && port != "6789" {
+				v2.addrs = append(v2.addrs, plain(addr, "3300"))
+			}
+			if old || !modern && port != "3300" {
+				v1.addrs = append(v1.addrs, plain(addr, "6789"))
 			}
 		}
 	}
-	switch {
-	case len(mons) == 0:
-		return nil, false, fault.Errorf(fault.Invalid, "the Secret's monHost names no mon")
-	case len(v1) == len(mons):
-		return v1, false, nil
-	case len(v2) > 0:
-		return v2, true, nil
+	if len(mons) == 0 {
+		return nil, fault.Errorf(fault.Invalid, "the Secret's monHost names no mon")
 	}
-	return v1, false, nil
+	// A list that lacks some mons serves when there is no other.
+	lists := slices.DeleteFunc([]monList{v2, v1}, func(l monList) bool { return len(l.addrs) < len(mons) })
+	if len(lists) > 0 {
+		return lists, nil
+	}
+	return slices.DeleteFunc([]monList{v2, v1}, func(l monList) bool { return len(l.addrs) == 0 }), nil
 }
 
 // split returns the addresses of each mon: those in one pair of brackets after a

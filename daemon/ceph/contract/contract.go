@@ -32,6 +32,7 @@ func Run(t *testing.T, connector ceph.Connector, cred ceph.Credentials) {
 	t.Run("OSDs", suite.osds)
 	t.Run("releases", suite.releases)
 	t.Run("options", suite.options)
+	t.Run("old clients", suite.oldClients)
 	suite.makePool(t)
 	t.Run("placement", suite.placement)
 	t.Run("stopping OSDs", suite.stopping)

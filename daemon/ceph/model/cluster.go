@@ -42,6 +42,7 @@ type Cluster struct {
 	blocked  map[string]time.Time    // client address → when its entry ends
 	config   map[ceph.Setting]string // without a value → value
 	clients  int
+	old      []ceph.Client // that speak version 1 of the messenger
 	fault    func(op string) error
 	calls    map[string]int
 	releases releases

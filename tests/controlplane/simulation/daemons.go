@@ -38,7 +38,7 @@ func (w *World) daemons(pods []corev1.Pod) {
 	w.setVersions(pods)
 	up := map[int]bool{}
 	for _, pod := range of["osd"] {
-		if w.hasQuorum() && !w.disk(pod).failed {
+		if w.hasQuorum() && !w.disk(pod).failed && w.database(pod) {
 			up[w.osd(pod)] = true
 		}
 	}
@@ -67,8 +67,44 @@ func (w *World) osd(pod *corev1.Pod) int {
 		w.report(d.node)
 	}
 	require.Equal(w.t, d.uuid, uuid, "%s of %s holds another OSD already", device, pod.Spec.NodeName)
-	w.Ceph.Boot(id, pod.Spec.NodeName, diskSize)
+	size := int64(diskSize)
+	if db := w.dbDisk(pod); db != nil {
+		size *= 2
+	}
+	w.Ceph.Boot(id, pod.Spec.NodeName, size)
 	return id
+}
+
+// dbDisk that an OSD's pod has its database on; nil is its own.
+func (w *World) dbDisk(pod *corev1.Pod) *disk {
+	device := flag(pod.Spec.Containers[0].Command, "--db-device")
+	return w.disks[pod.Spec.NodeName+"/"+strings.TrimPrefix(device, "/dev/disk/by-id/")]
+}
+
+// database makes an OSD's database on a blank device, with the OSD, and reports whether
+// the OSD has it, or needs none.
+func (w *World) database(pod *corev1.Pod) bool {
+	args := pod.Spec.Containers[0].Command
+	uuid, d, db := flag(args, "--uuid"), w.disk(pod), w.dbDisk(pod)
+	if db == nil {
+		return flag(args, "--db-device") == ""
+	}
+	if d.uuid == "" && db.uuid == "" && db.dbOf == "" {
+		db.dbOf = uuid
+		w.report(db.node)
+	}
+	return !db.failed && db.dbOf == uuid
+}
+
+// Databases are the devices that hold one: node/device → UUID of its OSD.
+func (w *World) Databases() map[string]string {
+	found := map[string]string{}
+	for at, d := range w.disks {
+		if d.dbOf != "" {
+			found[at] = d.dbOf
+		}
+	}
+	return found
 }
 
 // disk that an OSD's pod is for.

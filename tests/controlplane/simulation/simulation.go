@@ -67,6 +67,7 @@ type disk struct {
 	uuid, fsid string
 	id         int
 	failed     bool // neither shown nor readable
+	dbOf       string
 }
 
 // Nodes of every World.
@@ -152,6 +153,9 @@ func (w *World) report(node string) {
 		if d.uuid != "" {
 			device.Usable, device.Reason = false, v1alpha1.DeviceHasOSD
 			device.OSD = &v1alpha1.DeviceOSD{ID: int32(d.id), UUID: d.uuid, FSID: d.fsid}
+		}
+		if d.dbOf != "" {
+			device.Usable, device.Reason, device.DBOf = false, v1alpha1.DeviceHasOSD, d.dbOf
 		}
 		seen.Status.Devices = append(seen.Status.Devices, device)
 	}

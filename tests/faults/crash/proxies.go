@@ -165,6 +165,11 @@ func (p conn) OSDs(a0 context.Context) (r0 []ceph.OSD, err error) {
 	return
 }
 
+func (p conn) OldClients(a0 context.Context) (r0 []ceph.Client, err error) {
+	err = p.life.call("Conn.OldClients", func() error { r0, err = p.real.OldClients(a0); return err })
+	return
+}
+
 func (p conn) OpenImage(a0 context.Context, a1 ceph.ImageRef, a2 ceph.OpenOptions) (r0 ceph.Image, err error) {
 	err = p.life.call("Conn.OpenImage", func() error { r0, err = p.real.OpenImage(a0, a1, a2); return err })
 	if r0 != nil {

@@ -1,0 +1,69 @@
+package rados
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/cairn-storage/cairn/daemon/ceph"
+)
+
+// session is one connection to a mon, as `sessions` tells it (src/mon/Session.h).
+type session struct {
+	Entity string `json:"entity_name"`
+	Socket struct {
+		Type string `json:"type"`
+		Addr string `json:"addr"`
+	} `json:"socket_addr"`
+}
+
+// OldClients asks each mon in quorum for its sessions.
+func (c *conn) OldClients(ctx context.Context) ([]ceph.Client, error) {
+	var status statusAnswer
+	if err := c.ask(ctx, command{"prefix": "status"}, &status); err != nil {
+		return nil, err
+	}
+	var clients []ceph.Client
+	for _, mon := range status.QuorumNames {
+		sessions, err := c.sessions(ctx, mon)
+		if err != nil {
+			return nil, err
+		}
+		clients = append(clients, oldClients(sessions)...)
+	}
+	slices.SortFunc(clients, func(a, b ceph.Client) int { return strings.Compare(a.User+a.Address, b.User+b.Address) })
+	return slices.Compact(clients), nil
+}
+
+func (c *conn) sessions(ctx context.Context, mon string) (sessions []session, err error) {
+	op, text, err := command{"prefix": "sessions", "format": "json"}.encode()
+	if err != nil {
+		return nil, err
+	}
+	return call(ctx, c, op, func() ([]session, error) {
+		out, message, err := c.rados.MonCommandTarget(mon, [][]byte{text})
+		if err != nil {
+			return nil, explain(op+" of mon "+mon, message, err)
+		}
+		if err := json.Unmarshal(out, &sessions); err != nil {
+			return nil, ceph.Errorf(ceph.Unexpected, op, "decode the answer of mon %s: %w", mon, err)
+		}
+		return sessions, nil
+	})
+}
+
+func oldClients(sessions []session) (clients []ceph.Client) {
+	for _, s := range sessions {
+		if !strings.HasPrefix(s.Entity, "client.") || s.Socket.Type != "v1" { // a mgr is a client, too
+			continue
+		}
+		host, _, err := net.SplitHostPort(s.Socket.Addr)
+		if err != nil {
+			host = s.Socket.Addr
+		}
+		clients = append(clients, ceph.Client{User: s.Entity, Address: host})
+	}
+	return clients
+}
