@@ -98,7 +98,7 @@ func beginCSIKeys(t *testing.T) (*site, func()) {
 
 func (s *site) rotatesCSI() {
 	s.edit(csiOf(2))
-	for range 12 * max(1, s.lag) {
+	for range max(12*max(1, s.lag), s.dropped+3) {
 		s.look()
 		s.say(mapped)
 		s.mustHave("csi-node.node2")
