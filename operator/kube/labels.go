@@ -26,6 +26,8 @@ const (
 	AnnotationDevice  = "cairn.storage/device"
 	// AnnotationMissing of a mon's Service is since when the mon is out of quorum.
 	AnnotationMissing = "cairn.storage/out-of-quorum-since"
+	// AnnotationAddress of a mon's Service is the mon's address in the host network.
+	AnnotationAddress = "cairn.storage/address"
 	// AnnotationFSID of a mon's Service is the fsid of the cluster that it is a mon of.
 	AnnotationFSID = "cairn.storage/fsid"
 	// AnnotationLastMon of the Secret with the keys is the last name that a mon was
