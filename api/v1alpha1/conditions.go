@@ -28,6 +28,7 @@ const (
 	ReasonNodeNotInventory = "NodeNotInventoried"
 	ReasonDeviceNotFound   = "DeviceNotFound"
 	ReasonDeviceRefused    = "DeviceRefused"
+	ReasonDBDeviceChanged  = "DBDeviceChanged"
 	ReasonInvalidOption    = "InvalidOption"
 	ReasonBadFilter        = "BadFilter"
 	ReasonNoDevices        = "NoDevices"

@@ -95,6 +95,9 @@ type Device struct {
 	// OSD that lives on the device.
 	// +optional
 	OSD *DeviceOSD `json:"osd,omitempty"`
+	// DBOf is the UUID of the OSD whose database is on the device.
+	// +optional
+	DBOf string `json:"dbOf,omitempty"`
 }
 
 // DeviceOSD is the OSD that a device's label names.

@@ -78,6 +78,9 @@ type StorageClusterSpec struct {
 	// Drain says what happens while a node is drained.
 	// +kubebuilder:default={}
 	Drain DrainSpec `json:"drain,omitempty"`
+	// Security says of which generation the keys are that daemons and clients have.
+	// +kubebuilder:default={}
+	Security SecuritySpec `json:"security,omitempty"`
 	// Deletion says what happens to the data when this resource is deleted.
 	// +kubebuilder:default={}
 	Deletion DeletionSpec `json:"deletion,omitempty"`
@@ -230,6 +233,7 @@ type StorageNode struct {
 }
 
 // StorageDevice is one device.
+// +kubebuilder:validation:XValidation:rule="!has(self.dbDevice) || self.dbDevice != self.name",message="spec.storage.nodes.devices.dbDevice: must be another device than name"
 type StorageDevice struct {
 	// Name below /dev/disk/by-id as NodeStorage shows it, or a full path below /dev/disk.
 	// +kubebuilder:validation:MinLength=1
@@ -247,6 +251,12 @@ type StorageDevice struct {
 	// +kubebuilder:validation:MaxLength=128
 	// +kubebuilder:validation:XValidation:rule="self.matches('^(/dev/disk/by-[a-z]+/)?[A-Za-z0-9+_.:@=-]+$')",message="spec.storage.nodes.devices.replaces: must be the name that the device had in spec.storage, such as wwn-0x5000c500a1b2c3d4"
 	Replaces string `json:"replaces,omitempty"`
+	// DBDevice is a device of this node, faster than this one, for the OSD's database (BlueStore's block.db). It is used
+	// as a whole and by this OSD alone, must be blank as this one, and is fixed when the OSD is made: without it the OSD is lost.
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:Pattern=`^(/dev/disk/by-[a-z]+/)?[A-Za-z0-9+_.:@=-]+$`
+	DBDevice string `json:"dbDevice,omitempty"`
 }
 
 // DeviceFilter selects devices. All that is set must match.
@@ -366,6 +376,9 @@ type StorageClusterStatus struct {
 	// Upgrade is the change to another image that is under way.
 	// +optional
 	Upgrade *UpgradeStatus `json:"upgrade,omitempty"`
+	// CephX says of which generation the keys are.
+	// +optional
+	CephX CephXStatus `json:"cephx,omitempty"`
 	// Plan is the work that is left, in order. Empty when the cluster is as the spec says.
 	// +optional
 	// +listType=atomic

@@ -52,6 +52,10 @@ func TestAWrongStorageClusterIsRefusedWithTheFieldAndWhatIsRight(t *testing.T) {
 			`{spec: {storage: {nodes: [{name: n1}]}}}`, []string{"spec.storage.nodes", "needs devices or a filter"}},
 		"a node with an empty list of devices": {
 			`{spec: {storage: {nodes: [{name: n1, devices: []}]}}}`, []string{"spec.storage.nodes", "needs devices or a filter"}},
+		"a device as its own DB device": {
+			`{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1, dbDevice: disk1}]}]}}}`, []string{"spec.storage.nodes[0].devices[0]", "dbDevice: must be another device than name"}},
+		"a DB device by its path of no stable name": {
+			`{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1, dbDevice: /dev/sdb}]}]}}}`, []string{"spec.storage.nodes[0].devices[0].dbDevice", "should match"}},
 		"an empty filter would take every device": {
 			`{spec: {storage: {nodeSelector: {}, filter: {}}}}`, []string{"spec.storage.filter", "at least one of idPattern, minSize, maxSize and rotational"}},
 		"an empty filter of a node": {

@@ -45,6 +45,9 @@ const healthInterval = 30 * time.Second
 // attaches it.
 const limitsInterval = 30 * time.Second
 
+// usersInterval is how soon a node goes over to another CephX user.
+const usersInterval = 30 * time.Second
+
 func nodeCommand() *cobra.Command {
 	var o nodeOptions
 	c := &cobra.Command{
@@ -96,7 +99,8 @@ func (o nodeOptions) run(ctx context.Context) error {
 		klog.ErrorS(err, "Not everything on this node could be reconciled")
 	}
 	watcher := &node.Watcher{Server: driver, Tell: node.Events{Client: client, Node: o.name}.Tell}
-	return o.serve(ctx, driver, watcher)
+	users := &node.Users{Server: driver, Cairn: cairn{client.Discovery().RESTClient(), o.namespace, o.name}}
+	return o.serve(ctx, driver, watcher, users)
 }
 
 // labels reads those of this node.
@@ -136,7 +140,7 @@ func (o nodeOptions) attacher(method string, clusters *connections.Manager) atta
 	return remote.NewClient(attachSocket(o.state))
 }
 
-func (o nodeOptions) serve(ctx context.Context, driver *node.Server, watcher *node.Watcher) error {
+func (o nodeOptions) serve(ctx context.Context, driver *node.Server, watcher *node.Watcher, users *node.Users) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), watcher)
 	grpc := server.New(server.Options{Metrics: registry})
@@ -151,6 +155,7 @@ func (o nodeOptions) serve(ctx context.Context, driver *node.Server, watcher *no
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.ServeOn(ctx, grpc, listener) })
 	group.Go(func() error { return watcher.Watch(ctx, healthInterval) })
+	group.Go(func() error { return users.Watch(ctx, usersInterval) })
 	if kernel, ok := driver.Attacher.(krbd.Attacher); ok {
 		group.Go(func() error { return kernel.KeepLimits(ctx, limitsInterval) })
 	}

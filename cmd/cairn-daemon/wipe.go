@@ -28,6 +28,7 @@ func newWipeCommand() *cobra.Command {
 	flags.StringVar(&options.request.FSID, "fsid", "", "FSID of the cluster; empty for one that never had a disk")
 	flags.StringSliceVar(&options.request.OSDs, "osd", nil, "UUID of an OSD of the cluster, whose disk may bear no FSID yet; repeatable")
 	flags.BoolVar(&options.request.Every, "every", false, "empty the disks of all OSDs of the cluster, not of those named alone")
+	flags.BoolVar(&options.request.DBOnly, "db-only", false, "empty the DB devices of those OSDs alone")
 	flags.StringSliceVar(&options.request.Devices, "device", nil, "stable path of a disk that must be readable, if it is there; repeatable")
 	flags.StringVar(&options.dataPath, "data-path", "", "directory of the mons' stores; empty leaves them")
 	flags.StringVar(&options.namespace, "namespace", "", "namespace of the cluster whose stores are removed")

@@ -56,6 +56,13 @@ type Attacher interface {
 	Resize(ctx context.Context, volumeID string) (Device, error)
 }
 
+// Renewer is an attacher that can tell, and change, by which user a cluster is entered.
+type Renewer interface {
+	// Renew has what is attached of a cluster use other credentials, where that can be, and
+	// returns the other users that are in use there: user → by what.
+	Renew(ctx context.Context, credentials ceph.Credentials) (map[string]string, error)
+}
+
 // Hash names a volume in paths.
 func Hash(volumeID string) string {
 	sum := sha256.Sum256([]byte(volumeID))

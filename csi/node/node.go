@@ -37,6 +37,8 @@ type Server struct {
 	// EncryptedAttacher attaches encrypted volumes where Attacher cannot; nil is
 	// Attacher.
 	EncryptedAttacher attach.Attacher
+	// using are the users of the volumes that are being attached.
+	using using
 	// Keys opens the keys of encrypted volumes; nil opens none.
 	Keys Keys
 	// Labels of this node; nil has none.

@@ -90,10 +90,13 @@ func (s *Server) stage(ctx context.Context, g staging) error {
 		return err
 	}
 	step.Enter(ctx, "read the credentials of cluster "+g.id.FSID)
+	use := s.using.begin()
+	defer use.end()
 	credentials, err := s.Credentials.Credentials(ctx, g.id.FSID)
 	if err != nil {
 		return err
 	}
+	use.is(credentials)
 	if err := s.Journal.Write(r); err != nil {
 		return err
 	}

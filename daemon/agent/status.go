@@ -56,6 +56,8 @@ func brief(device v1alpha1.Device) string {
 		state = fmt.Sprintf("osd.%d", device.OSD.ID)
 	case device.OSD != nil:
 		state = "osd being made"
+	case device.DBOf != "":
+		state = "DB of an OSD"
 	case device.Usable:
 		state = "usable"
 	}

@@ -19,6 +19,13 @@ type Admin interface {
 	EnsureUser(ctx context.Context, entity string, caps Caps) (Key, error)
 	// RemoveUser deletes a CephX user; none is fine.
 	RemoveUser(ctx context.Context, entity string) error
+	// PendingKey returns a new key for a user, which is let in with it beside its present one:
+	// until CommitKey, or, within seconds, until it is first used. A daemon must not start with
+	// it before CommitKey. Asked again it is the same. NotFound when there is no such user.
+	PendingKey(ctx context.Context, entity string) (Key, error)
+	// CommitKey makes a key that PendingKey returned the only one of its user; one that is so
+	// already is fine. Invalid when it is neither.
+	CommitKey(ctx context.Context, entity string, key Key) error
 	// Pools returns every pool.
 	Pools(ctx context.Context) ([]Pool, error)
 	// EnsurePool creates a pool or changes it to its spec. Invalid when that cannot be.

@@ -17,6 +17,8 @@ type Credentials struct {
 	// User is the CephX entity without its type: "admin" for client.admin.
 	User string
 	Key  Key
+	// Next is tried where Key is refused; it may be empty.
+	Next Key `json:"next,omitempty"`
 }
 
 // ConnectOptions bound what a connection waits for.

@@ -129,6 +129,7 @@ func describe(b block, v verdict) v1alpha1.Device {
 		Reason:     v.reason,
 		Message:    v.message,
 		OSD:        v.osd,
+		DBOf:       v.dbOf,
 	}
 }
 

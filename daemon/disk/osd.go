@@ -17,8 +17,12 @@ import (
 // create makes the OSD on the device, which is locked and was found to be free.
 // ceph-osd opens it exclusively, and by its kernel name: that stays the name of
 // what was looked at while it is open, whatever becomes of the stable name.
-func (p *Preparer) create(ctx context.Context, request Request, d *device) error {
-	if err := request.layOut(d.Name()); err != nil {
+func (p *Preparer) create(ctx context.Context, request Request, d, db *device) error {
+	dbName := ""
+	if db != nil {
+		dbName = db.Name()
+	}
+	if err := request.layOut(d.Name(), dbName); err != nil {
 		return err
 	}
 	for _, name := range progress {
@@ -36,7 +40,7 @@ func (p *Preparer) create(ctx context.Context, request Request, d *device) error
 	if found == nil || !found.complete() || found.uuid != request.UUID {
 		return fmt.Errorf("verify osd.%d on %s: ceph-osd --mkfs ended well, but the device does not bear the OSD's label", request.ID, request.Device)
 	}
-	return nil
+	return request.verifyDB(db)
 }
 
 // progress are the files by which mkfs knows how far it came. What counts is
@@ -61,8 +65,8 @@ func mkfsArgs(request Request) []string {
 }
 
 // activate makes the OSD's directory from the device.
-func (p *Preparer) activate(ctx context.Context, request Request, d *device) error {
-	if err := request.layOut(request.Device); err != nil {
+func (p *Preparer) activate(ctx context.Context, request Request, d, db *device) error {
+	if err := request.layOut(request.Device, request.DB); err != nil {
 		return err
 	}
 	if err := p.run(ctx, "ceph-bluestore-tool", "prime-osd-dir", "--dev", d.Name(), "--path", request.DataDir); err != nil {
@@ -77,18 +81,22 @@ func (p *Preparer) activate(ctx context.Context, request Request, d *device) err
 			return fmt.Errorf("verify osd.%d: %s is %q, not %q", request.ID, request.file(name), printable(text, maxText), want)
 		}
 	}
-	return p.grow(ctx, request, d)
+	return p.grow(ctx, request, d, db)
 }
 
-// grow has BlueStore use all of a device that is larger than it was. Interrupted, it is
+// grow has BlueStore use all of devices that are larger than they were. Interrupted, it is
 // repeated: the size in the label is the last that changes.
-func (p *Preparer) grow(ctx context.Context, request Request, d *device) error {
-	found, err := d.label()
-	if err != nil || found == nil || found.size <= 0 || found.size >= d.size {
+func (p *Preparer) grow(ctx context.Context, request Request, d, db *device) error {
+	grown, err := d.grown()
+	if err != nil {
+		return err
+	}
+	dbGrown, err := db.grown()
+	if err != nil || !grown && !dbGrown {
 		return err
 	}
 	if err := p.run(ctx, "ceph-bluestore-tool", "bluefs-bdev-expand", "--path", request.DataDir); err != nil {
-		return fmt.Errorf("grow osd.%d from %s to the %s of %s: %w", request.ID, Size(found.size), Size(d.size), request.Device, err)
+		return fmt.Errorf("grow osd.%d to the %s of %s: %w", request.ID, Size(d.size), request.Device, err)
 	}
 	return nil
 }
@@ -96,8 +104,8 @@ func (p *Preparer) grow(ctx context.Context, request Request, d *device) error {
 func (r Request) file(name string) string { return filepath.Join(r.DataDir, name) }
 
 // layOut makes what the OSD's directory has besides what Ceph writes there:
-// the key, the device class and the link to the device.
-func (r Request) layOut(device string) error {
+// the key, the device class and the links to the devices; db is empty for none.
+func (r Request) layOut(device, db string) error {
 	if err := os.MkdirAll(r.DataDir, 0o750); err != nil {
 		return fmt.Errorf("make the OSD's directory: %w", err)
 	}
@@ -110,6 +118,11 @@ func (r Request) layOut(device string) error {
 	}
 	if r.DeviceClass != "" {
 		if err := writeFile(r.file("crush_device_class"), []byte(r.DeviceClass+"\n")); err != nil {
+			return err
+		}
+	}
+	if db != "" {
+		if err := linkTo(db, r.file("block.db")); err != nil {
 			return err
 		}
 	}

@@ -58,7 +58,7 @@ func (p *Preparer) Prepare(ctx context.Context, request Request) (Outcome, error
 	if err != nil {
 		return "", err
 	}
-	b, err := p.find(request)
+	b, err := p.find(request.Device)
 	if err != nil {
 		return "", err
 	}
@@ -71,23 +71,28 @@ func (p *Preparer) Prepare(ctx context.Context, request Request) (Outcome, error
 	if err != nil {
 		return "", err
 	}
+	db, err := p.database(ctx, request, b, outcome)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = db.Close() }()
 	if outcome != Activated {
-		if err := p.create(ctx, request, d); err != nil {
+		if err := p.create(ctx, request, d, db); err != nil {
 			return "", err
 		}
 	}
-	return outcome, p.activate(ctx, request, d)
+	return outcome, p.activate(ctx, request, d, db)
 }
 
 // find resolves the stable name and reads what the kernel says of the device.
-func (p *Preparer) find(request Request) (block, error) {
-	path, err := filepath.EvalSymlinks(request.Device)
+func (p *Preparer) find(device string) (block, error) {
+	path, err := filepath.EvalSymlinks(device)
 	if err != nil {
 		return block{}, fmt.Errorf("find device: %w", err)
 	}
 	b, err := findBlock(p.host, filepath.Base(path))
 	if err != nil {
-		return block{}, fmt.Errorf("find device %s: %w", request.Device, err)
+		return block{}, fmt.Errorf("find device %s: %w", device, err)
 	}
 	return b, nil
 }

@@ -87,6 +87,7 @@ func TestRequestIsChecked(t *testing.T) {
 		{"device", func(r *Request) { r.Device = "/dev/sdb" }},
 		{"device", func(r *Request) { r.Device = "/dev/disk/by-id/../../sdb" }},
 		{"device", func(r *Request) { r.Device = "wwn-0x1" }},
+		{"db-device", func(r *Request) { r.DB = "/dev/sdc" }},
 		{"id", func(r *Request) { r.ID = -1 }},
 		{"uuid", func(r *Request) { r.UUID = "" }},
 		{"fsid", func(r *Request) { r.FSID = "00000000-0000-0000-0000-000000000000" }},
@@ -107,12 +108,12 @@ func TestLayOut(t *testing.T) {
 	host := fakeHost{t: t}
 	request := Request{DataDir: filepath.Join(dir, "osd"), Keyring: filepath.Join(dir, "key"), DeviceClass: "ssd"}
 	host.write(request.Keyring, "[osd.3]\n")
-	require.NoError(t, request.layOut("/dev/sdb"))
+	require.NoError(t, request.layOut("/dev/sdb", "/dev/sdc"))
 	for range 2 {
-		require.NoError(t, request.layOut("/dev/disk/by-id/x"))
+		require.NoError(t, request.layOut("/dev/disk/by-id/x", "/dev/disk/by-id/y"))
 	}
 	target, err := filepath.EvalSymlinks(request.file("keyring"))
 	require.NoError(t, err)
 	require.Equal(t, request.file("keyring"), target)
-	require.ElementsMatch(t, []string{"block", "crush_device_class", "keyring"}, names(request.DataDir))
+	require.ElementsMatch(t, []string{"block", "block.db", "crush_device_class", "keyring"}, names(request.DataDir))
 }

@@ -238,7 +238,7 @@ func TestGrow(t *testing.T) {
 		return run(ctx, name, args...)
 	}
 	_, err = killed.Prepare(t.Context(), request)
-	require.ErrorContains(t, err, "grow osd.3 from 1Gi to the 1.5Gi of "+path)
+	require.ErrorContains(t, err, "grow osd.3 to the 1.5Gi of "+path)
 	for range 2 {
 		outcome, err := preparer.Prepare(t.Context(), request)
 		require.NoError(t, err)

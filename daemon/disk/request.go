@@ -14,9 +14,11 @@ import (
 type Request struct {
 	// Device is a stable path, below /dev/disk.
 	Device string
-	ID     int32
-	UUID   string
-	FSID   string
+	// DB is a stable path of the device that has the OSD's database; empty for none.
+	DB   string
+	ID   int32
+	UUID string
+	FSID string
 	// DataDir becomes the OSD's directory.
 	DataDir string
 	// Keyring is the file with the OSD's key.
@@ -35,9 +37,14 @@ var deviceClass = regexp.MustCompile(`^([a-z][a-z0-9_-]{0,31})?$`)
 func (r Request) checked(host Host) (Request, error) {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	r.Device = filepath.Clean(r.Device)
-	if !strings.HasPrefix(r.Device, host.node("disk")+"/by-") {
-		bad("device: %q is not a stable name below %s, such as /dev/disk/by-id/wwn-0x5000c500a1b2c3d4", r.Device, host.node("disk"))
+	for name, device := range map[string]*string{"device": &r.Device, "db-device": &r.DB} {
+		if name != "device" && *device == "" {
+			continue
+		}
+		*device = filepath.Clean(*device)
+		if !strings.HasPrefix(*device, host.node("disk")+"/by-") {
+			bad("%s: %q is not a stable name below %s, such as /dev/disk/by-id/wwn-0x5000c500a1b2c3d4", name, *device, host.node("disk"))
+		}
 	}
 	if r.ID < 0 {
 		bad("id: %d is negative", r.ID)

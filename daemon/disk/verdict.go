@@ -17,6 +17,7 @@ type verdict struct {
 	reason  string
 	message string
 	osd     *v1alpha1.DeviceOSD
+	dbOf    string // the UUID of the OSD whose database is there
 }
 
 func refuse(reason, format string, args ...any) verdict {
@@ -31,6 +32,9 @@ func judgeLabel(l label) verdict {
 	switch {
 	case l.damaged != "":
 		v.message = fmt.Sprintf("a damaged BlueStore label of OSD %s (%s); repair it with ceph-bluestore-tool, or wipe the device when its data is not needed", orUnknown(l.uuid), l.damaged)
+	case l.description == databaseOf:
+		v.dbOf = l.uuid
+		v.message = fmt.Sprintf("the database of OSD %s; wipe the device when that OSD is no more", l.uuid)
 	case l.description != "main":
 		v.message = fmt.Sprintf("the %s of OSD %s", l.description, l.uuid)
 	case !l.complete():

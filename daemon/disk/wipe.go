@@ -22,6 +22,8 @@ type WipeRequest struct {
 	OSDs []string
 	// Every also takes OSDs of the cluster that are not among them.
 	Every bool
+	// DBOnly empties the DB devices of the OSDs, and leaves the OSDs' own.
+	DBOnly bool
 	// Devices are stable paths on which those OSDs are expected: one that cannot be
 	// read is an error, where any other disk is nobody's business.
 	Devices []string
@@ -39,7 +41,8 @@ func NewWiper(host Host) *Wiper { return &Wiper{host: host, patience: patience} 
 // Wipe empties every disk of the node that bears an OSD of the request, and no
 // other: the label is read again once the disk is held exclusively. It returns
 // the stable names of what it emptied, goes on where one disk fails, and may be
-// interrupted anywhere and repeated: the label at the begin is the last that goes.
+// interrupted anywhere and repeated: the label at the begin is the last that goes,
+// and that of a DB device, which does not name its cluster, before its OSD's.
 func (w *Wiper) Wipe(ctx context.Context, request WipeRequest) (wiped []string, err error) {
 	if err := request.check(); err != nil {
 		return nil, err
@@ -49,14 +52,17 @@ func (w *Wiper) Wipe(ctx context.Context, request WipeRequest) (wiped []string, 
 		return nil, err
 	}
 	expected := w.kernelNames(request.Devices)
+	labels, errs := w.labels(ctx, blocks)
+	request.learn(labels)
+	slices.SortStableFunc(blocks, func(a, b block) int { return rank(labels[a.name]) - rank(labels[b.name]) })
 	var failed []error
 	for _, b := range blocks {
-		found, err := w.label(ctx, b)
+		found, err := labels[b.name], errs[b.name]
 		switch {
 		case err != nil && slices.Contains(expected, b.name):
 			failed = append(failed, fmt.Errorf("wipe device %s: it cannot be read, so nothing shows whose it is: %w", stablePath(b), err))
 		case err != nil, found == nil:
-		case found.damaged != "" && slices.Contains(request.OSDs, found.uuid):
+		case found.damaged != "" && slices.Contains(request.OSDs, found.uuid) && (!request.DBOnly || found.description != "main"):
 			failed = append(failed, fmt.Errorf("wipe device %s: its label names OSD %s, but is damaged (%s), so nothing shows whose it is", stablePath(b), found.uuid, found.damaged))
 		case request.covers(found):
 			if err := w.wipe(ctx, request, b); err != nil {
@@ -81,7 +87,42 @@ func (r *WipeRequest) check() error {
 // covers says that a label is of an OSD of the request.
 func (r *WipeRequest) covers(l *label) bool {
 	named := slices.Contains(r.OSDs, l.uuid)
-	return l.damaged == "" && l.description == "main" && (l.fsid == r.FSID && (named || r.Every) || l.fsid == "" && named)
+	if l.description == databaseOf {
+		return named && l.isDatabaseOf(l.uuid)
+	}
+	return !r.DBOnly && l.damaged == "" && l.description == "main" && (l.fsid == r.FSID && (named || r.Every) || l.fsid == "" && named)
+}
+
+// learn adds the OSDs that are covered without being named: their DB devices bear
+// nothing but their UUIDs.
+func (r *WipeRequest) learn(labels map[string]*label) {
+	r.OSDs = slices.Clone(r.OSDs)
+	for _, l := range labels {
+		if l != nil && l.description == "main" && r.covers(l) {
+			r.OSDs = append(r.OSDs, l.uuid)
+		}
+	}
+}
+
+// rank of a disk in the order in which they are emptied.
+func rank(l *label) int {
+	if l != nil && l.description == databaseOf {
+		return 0
+	}
+	return 1
+}
+
+// labels of disks, and why some cannot be read, by kernel name.
+func (w *Wiper) labels(ctx context.Context, blocks []block) (labels map[string]*label, errs map[string]error) {
+	labels, errs = map[string]*label{}, map[string]error{}
+	for _, b := range blocks {
+		if found, err := w.label(ctx, b); err != nil {
+			errs[b.name] = err
+		} else {
+			labels[b.name] = found
+		}
+	}
+	return labels, errs
 }
 
 // kernelNames of stable paths; what is not plugged in has none.

@@ -49,7 +49,9 @@ func TestOnlyDisksOfTheClusterAreWiped(t *testing.T) {
 		"an OSD of another cluster":                   {ofCluster(otherFSID, testUUID), true, false, ""},
 		"an OSD of the cluster that is not finished":  {encodeLabel(testUUID, "main"), true, true, ""},
 		"another OSD that is not finished":            {encodeLabel(otherUUID, "main"), true, false, ""},
-		"the journal of an OSD":                       {encodeLabel(testUUID, "bluefs db"), true, false, ""},
+		"the database of an OSD":                      {encodeLabel(testUUID, "bluefs db"), false, true, ""},
+		"the database of an OSD of nobody knows whom": {encodeLabel(otherUUID, "bluefs db"), true, false, ""},
+		"the journal of an OSD":                       {encodeLabel(testUUID, "bluefs wal"), true, false, ""},
 		"a damaged label that names the OSD":          {damaged, true, false, "is damaged"},
 		"a partition table where the label should be": {gpt(3 << 29), true, false, ""},
 	} {

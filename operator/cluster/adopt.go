@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -64,16 +63,6 @@ func (o *Observed) monsMissing() bool {
 // noMoreMons reports whether mons are only added later: those that have the data
 // have to agree first.
 func (o *Observed) noMoreMons() bool { return o.Ceph == nil && o.hasData() }
-
-// needsStore reports whether a mon must find its store. One that is started while no
-// quorum is there to learn from must, when there is data; it need no more once the
-// others say that it is none of them yet.
-func (o *Observed) needsStore(m mon.Mon, live *appsv1.Deployment) bool {
-	if live == nil {
-		return o.Ceph == nil && o.hasData()
-	}
-	return mon.Kept(live) && (o.Ceph == nil || o.inMap(m))
-}
 
 func monsMissing(o *Observed, _ *Desired, _ []Step) *v1alpha1.Blocker {
 	if !o.monsMissing() {

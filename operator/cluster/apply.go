@@ -54,6 +54,12 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		return r.loosen(ctx, o, s)
 	case s.Require != "":
 		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.RequireOSDRelease(ctx, s.Require) })
+	case s.NextKey != nil:
+		return r.nextKey(ctx, o, s)
+	case s.NewUser != nil:
+		return r.newUser(ctx, o, *s.NewUser)
+	case s.OldUser != nil:
+		return r.removeUser(ctx, o, *s.OldUser)
 	case s.SetOption != nil:
 		return r.setOption(ctx, o, *s.SetOption)
 	case s.Purge != nil:
@@ -62,6 +68,16 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		return r.recover(ctx, o, s.Recovery)
 	case s.Destroy:
 		return r.beginDestruction(ctx, o)
+	}
+	if s.MonOn != "" {
+		if err := r.fitForMon(ctx, o, s.MonOn); err != nil {
+			return err
+		}
+	}
+	if s.CommitKey != nil {
+		if err := r.commitKey(ctx, o, *s.CommitKey); err != nil {
+			return err
+		}
 	}
 	for _, object := range s.Stop {
 		if err := r.delete(ctx, object, client.PropagationPolicy(metav1.DeletePropagationForeground)); err != nil {
@@ -79,9 +95,22 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		}
 	}
 	for _, object := range s.Apply {
-		if err := kube.Apply(ctx, r.Client, object); err != nil {
+		if err := kube.ApplyOver(ctx, r.Client, o.secret(object), object); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// fitForMon fails when a node, as the server knows it now, cannot have a mon. A list of
+// nodes that is old would put the mon where the lost one was, until it is lost as well.
+func (r *Reconciler) fitForMon(ctx context.Context, o *Observed, name string) error {
+	var node corev1.Node
+	if err := r.Live.Get(ctx, client.ObjectKey{Name: name}, &node); err != nil {
+		return fmt.Errorf("read node %s: %w", name, err)
+	}
+	if len(monNodes(&Observed{Cluster: o.Cluster, Nodes: []corev1.Node{node}})) == 0 {
+		return fmt.Errorf("node %s is not ready, or not for mons any more", name)
 	}
 	return nil
 }
@@ -102,6 +131,7 @@ func (r *Reconciler) makeKeys(ctx context.Context, o *Observed) error {
 	if err != nil {
 		return err
 	}
+	keys.begin(o.Cluster.Spec.Security.CephX.Daemons.KeyGeneration)
 	return ignoreExists(r.Client.Create(ctx, keys.secret(o.Cluster), client.FieldOwner(kube.Manager)))
 }
 
@@ -139,7 +169,7 @@ func (r *Reconciler) osdKey(ctx context.Context, o *Observed, target osd.Target)
 	if err != nil {
 		return "", err
 	}
-	secret := osd.Secret(o.Cluster, target, fresh, -1, false)
+	secret := withKeys(osd.Secret(o.Cluster, target, fresh, -1, false), -1, generationed{Generation: o.Cluster.Spec.Security.CephX.Daemons.KeyGeneration})
 	if o.osd(target.UUID) == nil {
 		if err := ignoreExists(r.Client.Create(ctx, secret, client.FieldOwner(kube.Manager))); err != nil {
 			return "", err

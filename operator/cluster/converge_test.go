@@ -37,12 +37,16 @@ type site struct {
 	t      *testing.T
 	name   string
 	client client.Client
+	// live is what the operator reads from the server itself; nil is what there is.
+	live   client.Reader
 	errors []error
 	now    func() time.Time
 	pass   func(time.Duration)
 	events events.EventRecorder
 	// lag is for how many looks the operator's lists stay as they are; 0 is none.
 	lag, looked int
+	// dropped is for how many looks more a watch of the operator stays dropped.
+	dropped int
 }
 
 func newSite(t *testing.T, change ...func(*v1alpha1.StorageCluster)) *site {
@@ -71,9 +75,16 @@ func (s *site) reconcile() *v1alpha1.StorageCluster {
 		s.Remember()
 	}
 	s.looked++
+	if s.dropped--; s.dropped == 0 {
+		s.client = s.OperatorClient()
+	}
 	c := s.cluster()
+	live := s.live
+	if live == nil {
+		live = s.Client
+	}
 	died, err := s.Operator(func() error {
-		r := &cluster.Reconciler{Client: s.client, Live: s.Client, Connections: s.Connections, Namespace: s.Namespace, Image: "cairn:test", Now: s.now, Events: s.events}
+		r := &cluster.Reconciler{Client: s.client, Live: live, Connections: s.Connections, Namespace: s.Namespace, Image: "cairn:test", Now: s.now, Events: s.events}
 		_, err := r.Reconcile(s.t.Context(), c)
 		return err
 	})
@@ -139,8 +150,11 @@ func (s *site) shape() []string {
 	return out
 }
 
-// anonymous is a name with each OSD's device in place of its UUID.
+// anonymous is a name with each OSD's device in place of its UUID, and without the fsid.
 func (s *site) anonymous(name string) string {
+	if fsid := s.FSID(); fsid != "" {
+		name = strings.ReplaceAll(name, fsid, "FSID")
+	}
 	for at, uuid := range s.OSDs() {
 		name = strings.ReplaceAll(name, uuid[:13], strings.ReplaceAll(at, "/", "-"))
 	}

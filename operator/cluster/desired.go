@@ -67,7 +67,7 @@ func desired(o *Observed, helperImage string) *Desired {
 		}
 		d.MonServices = append(d.MonServices, mon.Service(o.Cluster, o.Keys.FSID, m))
 	}
-	d.Keyrings = o.Keys.keyrings(o.Cluster, mgrNames(o.Cluster))
+	d.Keyrings = o.Keys.keyrings(o.Cluster, d.Mons, mgrNames(o.Cluster))
 	d.desireDaemons(o)
 	d.desireOSDs(o, helperImage)
 	d.oldImages(o)
@@ -83,15 +83,17 @@ func (d *Desired) desireDaemons(o *Observed) {
 	d.Configuration = []*corev1.ConfigMap{configMap(o.Cluster, o.Keys.FSID, d.Mons, d.Options)}
 	for _, m := range d.Mons {
 		live := o.Deployments[mon.ObjectName(o.Cluster, m.Name)]
-		d.MonDeployments = append(d.MonDeployments, mon.Deployment(o.Cluster, o.Keys.FSID, m, d.Mons, live, mon.Run{Kept: o.needsStore(m, live), Encrypted: d.inForce(o).Encrypted}))
+		d.MonDeployments = append(d.MonDeployments, mon.Deployment(o.Cluster, o.Keys.FSID, m, d.Mons, live, d.inForce(o).Encrypted))
 	}
 	for _, name := range mgrNames(o.Cluster) {
-		d.MgrDeployments = append(d.MgrDeployments, mgr.Deployment(o.Cluster, name))
+		live := o.Deployments[mgr.ObjectName(o.Cluster, name)]
+		d.MgrDeployments = append(d.MgrDeployments, useKey(mgr.Deployment(o.Cluster, name), live, o.Keys.of("mgr."+name).wanted()))
 	}
 }
 
 func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 	targets, problems := osd.Targets(o.Cluster, o.Keys.FSID, o.Nodes, o.Inventory)
+	targets = d.withDBs(o, targets)
 	d.Leaving = o.leaving(targets)
 	d.Targets = append(targets, o.keptTargets(uuids(append(slices.Clone(targets), d.Leaving...)))...)
 	d.Problems = append(d.Problems, withoutKept(problems, d.Targets)...)
@@ -103,7 +105,7 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 		}
 		live := o.Deployments[osd.DeploymentName(o.Cluster, known.ID)]
 		formatted := known.Up || known.Weight > 0 && !known.New || osd.Formatted(o.Secrets[osd.SecretName(o.Cluster, target.UUID)])
-		secret := osd.Secret(o.Cluster, target, key, known.ID, formatted)
+		secret := o.osdSecret(target, known.ID, formatted)
 		leaves := i >= len(d.Targets)
 		if leaves || o.marked(target.UUID) && !known.In {
 			secret.Annotations[kube.AnnotationLeaving] = "true" // until data is placed on it again
@@ -113,7 +115,8 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 		if leaves && (live != nil || !o.comesBack(known)) {
 			continue
 		}
-		d.OSDDeployments = append(d.OSDDeployments, osd.Deployment(o.Cluster, o.Keys.FSID, helperOf(live, helperImage), target, known.ID, node))
+		made := osd.Deployment(o.Cluster, o.Keys.FSID, helperOf(live, helperImage), target, known.ID, node)
+		d.OSDDeployments = append(d.OSDDeployments, useKey(made, live, osdKeys(o.Secrets[secret.Name]).wanted()))
 	}
 }
 

@@ -48,7 +48,7 @@ func (o *Observed) failure(target osd.Target) string {
 	case there == target.Node && o.failsByIO(target.UUID):
 		return "reading or writing its device ends in I/O errors; see the kernel log of node " + target.Node
 	case there == target.Node:
-		return ""
+		return o.failureOfDB(target)
 	case there != "":
 		return "its device is in node " + there + " now"
 	case device == nil:
@@ -76,6 +76,6 @@ func (o *Observed) failsByIO(uuid string) bool {
 func (o *Observed) leavesLost(d *Desired, pod *corev1.Pod) bool {
 	return slices.ContainsFunc(d.Leaving, func(t osd.Target) bool {
 		known := o.osd(t.UUID)
-		return known != nil && pod.Labels[kube.LabelComponent] == osd.Component && pod.Labels[kube.LabelInstance] == fmt.Sprint(known.ID) && o.deviceLost(known, t)
+		return known != nil && pod.Labels[kube.LabelComponent] == osd.Component && pod.Labels[kube.LabelInstance] == fmt.Sprint(known.ID) && (o.deviceLost(known, t) || !known.Up && o.failureOfDB(t) != "")
 	})
 }

@@ -58,7 +58,7 @@ func (o *Observed) watchedMons() []mon.Mon {
 		switch {
 		case o.Ceph == nil:
 		case slices.Contains(o.Ceph.Status.Quorum, m.Name):
-			m.MissingSince = time.Time{}
+			m.MissingSince, m.Joined = time.Time{}, true
 		case m.MissingSince.IsZero():
 			m.MissingSince = o.Now.Truncate(time.Second)
 		}

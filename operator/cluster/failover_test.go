@@ -111,3 +111,38 @@ func TestMonsAreTakenAwayAndAddedByCount(t *testing.T) {
 	s.converge()
 	require.Equal(t, "ade of ade", s.quorate())
 }
+
+func TestAMonWhoseStoreIsGoneIsReplacedUnderAnotherName(t *testing.T) {
+	s := clocked(t)
+	s.LoseStores("node2")
+	s.looks(5)
+	require.Equal(t, "ac of abc", s.quorate(), "it does not begin anew")
+	blocker := s.cluster().Status.Blocker
+	require.Equal(t, v1alpha1.ReasonPodFailing, blocker.Reason)
+	require.Contains(t, blocker.Message, "mon-b")
+	s.pass(10 * time.Minute)
+	s.looksUntil("the disk that is there now has another mon", func() bool { return s.quorate() == "acd of acd" })
+}
+
+// Two that begin anew while the third is away would be a majority that knows nothing.
+func TestTwoMonsWithoutTheirStoresFoundNothing(t *testing.T) {
+	s := clocked(t)
+	fsid, osds := s.FSID(), s.OSDs()
+	s.Lose("node3")
+	s.looks(3)
+	s.LoseStores("node1")
+	s.LoseStores("node2")
+	s.looks(10)
+	s.pass(time.Hour)
+	s.looks(10)
+	require.Empty(t, s.Quorum())
+	s.Return("node3")
+	s.looks(5)
+	require.Equal(t, []string{"c"}, s.Quorum())
+	require.Equal(t, v1alpha1.ReasonQuorumLost, s.cluster().Status.Blocker.Reason)
+	s.recoverFrom("c")
+	s.rebuilt()
+	s.looksUntil("other mons have joined", func() bool { return s.quorate() == "cde of cde" })
+	require.Equal(t, fsid, s.converge().Status.FSID)
+	require.Equal(t, osds, s.OSDs())
+}

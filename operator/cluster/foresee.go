@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -215,6 +216,10 @@ func (w *imagined) happen(s Step) (err error) {
 		releases := *w.Ceph.Releases
 		releases.OSDs = s.Require
 		w.Ceph.Releases = &releases
+	case s.NextKey != nil, s.CommitKey != nil:
+		w.keyHappens(s)
+	case s.NewUser != nil, s.OldUser != nil:
+		w.userHappens(s)
 	case s.SetOption != nil:
 		w.set(*s.SetOption)
 	case s.Purge != nil:
@@ -261,6 +266,9 @@ func (w *imagined) put(wanted client.Object) error {
 		w.answer(object)
 	case *corev1.Secret:
 		w.Secrets[object.Name] = object
+		if uuid := object.Annotations[kube.AnnotationUUID]; uuid != "" {
+			w.OSDKeys[uuid] = ceph.Key(object.Data["key"])
+		}
 	case *appsv1.Deployment:
 		object.Generation = 1
 		object.Status = appsv1.DeploymentStatus{ObservedGeneration: 1, UpdatedReplicas: 1, AvailableReplicas: 1}
@@ -277,6 +285,9 @@ func (w *imagined) drop(object client.Object) {
 		delete(w.Services, object.GetName())
 	case *corev1.Secret:
 		delete(w.Secrets, object.GetName())
+	case *batchv1.Job:
+		w.Jobs = maps.Clone(w.Jobs)
+		delete(w.Jobs, object.GetName())
 	case *corev1.Pod:
 		w.Pods = slices.DeleteFunc(w.Pods, func(pod corev1.Pod) bool { return pod.Name == object.GetName() })
 	case *appsv1.Deployment:
@@ -294,7 +305,7 @@ func (w *imagined) newOSD(target osd.Target) {
 			id++
 		}
 		device := w.device(target)
-		w.Ceph.OSDs = append(w.Ceph.OSDs, ceph.OSD{ID: id, UUID: target.UUID, Class: classOf(target, device), Host: ceph.Bucket(target.Node), BytesTotal: device.Size.Value()})
+		w.Ceph.OSDs = append(w.Ceph.OSDs, ceph.OSD{ID: id, UUID: target.UUID, Class: classOf(target, device), Host: ceph.Bucket(target.Node), BytesTotal: int64(w.sizeOf(target))})
 	}
 	if w.OSDKeys[target.UUID] == "" {
 		w.OSDKeys[target.UUID] = "a key"

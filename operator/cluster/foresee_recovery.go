@@ -46,6 +46,7 @@ func (w *imagined) runJobs(objects []client.Object) {
 			done := job.DeepCopy()
 			done.Status.Succeeded = 1
 			w.Jobs[job.Name] = done
+			w.emptied(job)
 		}
 	}
 }

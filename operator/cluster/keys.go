@@ -17,14 +17,16 @@ import (
 )
 
 // KeysName of the Secret that a cluster begins with: its fsid and first keys.
-// It is made once, never changed and never deleted by Cairn: without it the
-// data cannot be reached.
+// It is made once and never deleted by Cairn: without it the data cannot be
+// reached. A key in it changes only after the next one was written beside it.
 func KeysName(cluster *v1alpha1.StorageCluster) string { return cluster.Name + "-keys" }
 
 // Keys are the fsid and first keys of a cluster.
 type Keys struct {
 	FSID string
 	Keys map[string]ceph.Key // entity → key
+	// Generations are those of the keys that were made anew, with the keys that come next.
+	Generations map[string]generationed
 }
 
 // founders are the users that every cluster begins with, and their caps.
@@ -61,6 +63,7 @@ func (k *Keys) secret(cluster *v1alpha1.StorageCluster) *corev1.Secret {
 	for entity, key := range k.Keys {
 		secret.Data[strings.TrimSuffix(entity, ".")] = []byte(key.Reveal())
 	}
+	k.writeGenerations(secret)
 	return secret
 }
 
@@ -77,6 +80,7 @@ func readKeys(secret *corev1.Secret) (*Keys, error) {
 		}
 		k.Keys[entity] = ceph.Key(secret.Data[name])
 	}
+	k.readGenerations(secret)
 	return k, nil
 }
 
@@ -95,16 +99,12 @@ func (k *Keys) keyring(entities ...string) []byte {
 
 // keyrings are the Secrets that daemons mount: what mons are made with, and
 // one for each mgr.
-func (k *Keys) keyrings(cluster *v1alpha1.StorageCluster, mgrs []string) []*corev1.Secret {
-	bootstrap := &corev1.Secret{
-		ObjectMeta: kube.Meta(cluster, mon.BootstrapName(cluster), mon.Component, ""), Type: "cairn.storage/keyring",
-		Data: map[string][]byte{"keyring": k.keyring(slices.Sorted(maps.Keys(founders()))...)},
-	}
-	secrets := []*corev1.Secret{bootstrap}
+func (k *Keys) keyrings(cluster *v1alpha1.StorageCluster, mons []mon.Mon, mgrs []string) []*corev1.Secret {
+	secrets := []*corev1.Secret{mon.Bootstrap(cluster, k.keyring(slices.Sorted(maps.Keys(founders()))...), mons)}
 	for _, name := range mgrs {
 		secrets = append(secrets, &corev1.Secret{
 			ObjectMeta: kube.Meta(cluster, mgr.ObjectName(cluster, name), mgr.Component, name), Type: "cairn.storage/keyring",
-			Data: map[string][]byte{"keyring": k.keyring("mgr." + name)},
+			Data: k.mgrKeyrings("mgr." + name),
 		})
 	}
 	return secrets
@@ -112,5 +112,5 @@ func (k *Keys) keyrings(cluster *v1alpha1.StorageCluster, mgrs []string) []*core
 
 // Credentials of client.admin.
 func (k *Keys) Credentials(monHost string) ceph.Credentials {
-	return ceph.Credentials{FSID: k.FSID, MonHost: monHost, User: "admin", Key: k.Keys["client.admin"]}
+	return ceph.Credentials{FSID: k.FSID, MonHost: monHost, User: "admin", Key: k.Keys[adminEntity], Next: k.of(adminEntity).Next}
 }

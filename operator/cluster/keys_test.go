@@ -28,6 +28,7 @@ func testCluster() *v1alpha1.StorageCluster {
 func TestKeysAreReadBackAsTheyWereWritten(t *testing.T) {
 	keys, err := newKeys(tentacleKey)
 	require.NoError(t, err)
+	keys.begin(1)
 	back, err := readKeys(keys.secret(testCluster()))
 	require.NoError(t, err)
 	require.Equal(t, keys, back)
@@ -65,7 +66,7 @@ func TestTheKeysSecretOutlivesItsCluster(t *testing.T) {
 func TestEachDaemonGetsTheKeyringOfItsOwnOnly(t *testing.T) {
 	keys, err := newKeys(tentacleKey)
 	require.NoError(t, err)
-	secrets := keys.keyrings(testCluster(), []string{"a"})
+	secrets := keys.keyrings(testCluster(), nil, []string{"a"})
 	require.Len(t, secrets, 2)
 	require.Contains(t, string(secrets[0].Data["keyring"]), "[client.admin]")
 	require.Equal(t, fmt.Sprintf("[mgr.a]\nkey = %s\ncaps mds = \"allow *\"\ncaps mon = \"allow profile mgr\"\ncaps osd = \"allow *\"\n", keys.Keys["mgr.a"].Reveal()),

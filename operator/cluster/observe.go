@@ -47,7 +47,7 @@ type Observed struct {
 	Deployments map[string]*appsv1.Deployment
 	Pods        []corev1.Pod
 	Budgets     map[string]*policyv1.PodDisruptionBudget
-	// Jobs of a quorum's rebuilding, while one is under way.
+	// Jobs of a quorum's rebuilding, while one is under way, and those that empty DB devices.
 	Jobs map[string]*batchv1.Job
 
 	// Ceph is nil while the cluster cannot be asked; CephError says why.
@@ -91,7 +91,7 @@ func (r *Reconciler) observe(ctx context.Context, cluster *v1alpha1.StorageClust
 		ConfigMaps: map[string]*corev1.ConfigMap{}, Deployments: map[string]*appsv1.Deployment{},
 		Budgets: map[string]*policyv1.PodDisruptionBudget{},
 	}
-	if err := errors.Join(r.observeNodes(ctx, o), r.observeObjects(ctx, o), r.observeKeys(ctx, o), r.observeRecord(ctx, o), r.observeRecovery(ctx, o)); err != nil {
+	if err := errors.Join(r.observeNodes(ctx, o), r.observeObjects(ctx, o), r.observeKeys(ctx, o), r.observeRecord(ctx, o), r.observeRecovery(ctx, o), r.observeFreeing(ctx, o)); err != nil {
 		return nil, err
 	}
 	o.refuseOtherKeys()
@@ -106,12 +106,8 @@ func (r *Reconciler) observeNodes(ctx context.Context, o *Observed) error {
 		return fmt.Errorf("list nodes: %w", err)
 	}
 	o.Nodes = nodes.Items
-	var inventory v1alpha1.NodeStorageList
-	if err := r.Client.List(ctx, &inventory); err != nil {
-		return fmt.Errorf("list NodeStorages: %w", err)
-	}
-	for i := range inventory.Items {
-		o.Inventory[inventory.Items[i].Name] = &inventory.Items[i]
+	if err := r.observeInventory(ctx, o, r.Client); err != nil {
+		return err
 	}
 	var pools v1alpha1.BlockPoolList
 	if err := r.Client.List(ctx, &pools, client.InNamespace(o.Cluster.Namespace)); err != nil {
@@ -121,6 +117,17 @@ func (r *Reconciler) observeNodes(ctx context.Context, o *Observed) error {
 		if pool.Spec.Cluster == o.Cluster.Name {
 			o.Pools = append(o.Pools, pool)
 		}
+	}
+	return nil
+}
+
+func (r *Reconciler) observeInventory(ctx context.Context, o *Observed, from client.Reader) error {
+	var inventory v1alpha1.NodeStorageList
+	if err := from.List(ctx, &inventory); err != nil {
+		return fmt.Errorf("list NodeStorages: %w", err)
+	}
+	for i := range inventory.Items {
+		o.Inventory[inventory.Items[i].Name] = &inventory.Items[i]
 	}
 	return nil
 }
@@ -135,10 +142,14 @@ func (r *Reconciler) observeObjects(ctx context.Context, o *Observed) error {
 		pods        corev1.PodList
 		budgets     policyv1.PodDisruptionBudgetList
 	)
-	for _, list := range []client.ObjectList{&services, &secrets, &configMaps, &deployments, &pods, &budgets} {
+	for _, list := range []client.ObjectList{&secrets, &configMaps, &deployments, &pods, &budgets} {
 		if err := r.Client.List(ctx, list, owned...); err != nil {
 			return fmt.Errorf("list %T: %w", list, err)
 		}
+	}
+	// Who the mons are, and since when one is missing, is never taken from an old list.
+	if err := r.Live.List(ctx, &services, owned...); err != nil {
+		return fmt.Errorf("list Services: %w", err)
 	}
 	index(o.Services, services.Items)
 	index(o.Secrets, secrets.Items)

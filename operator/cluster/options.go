@@ -313,6 +313,9 @@ func whyRestart(live, wanted *appsv1.Deployment) string {
 			changed = append(changed, name)
 		}
 	}
+	if len(changed) == 0 && deployedKey(live) != deployedKey(wanted) {
+		return fmt.Sprintf("it gets its key of generation %d, and the one before is refused", deployedKey(wanted))
+	}
 	if len(changed) == 0 {
 		return "its spec changed"
 	}

@@ -29,6 +29,8 @@ type Step struct {
 	Renew *int
 	// Apply writes objects.
 	Apply []client.Object
+	// MonOn is the node of a new mon, which has to be fit for one at that moment.
+	MonOn string
 	// SetOut takes an OSD out of the placement of data, or back in.
 	SetOut *SetOut
 	// RemoveMon takes the mon of this name out of the monmap.
@@ -45,6 +47,13 @@ type Step struct {
 	Require string
 	// SetOption sets an option of Ceph while daemons run.
 	SetOption *SetOption
+	// NextKey has Ceph make a user's next key, and writes it down; CommitKey has Ceph take
+	// that key alone, before anything else of the step.
+	NextKey   *NextKey
+	CommitKey *CommitKey
+	// NewUser gives a part of the CSI driver a user of another generation, OldUser removes one.
+	NewUser *NewUser
+	OldUser *OldUser
 	// Delete deletes objects, in order.
 	Delete []client.Object
 	// Stop deletes Deployments, each of which then stays until its pods are gone.
@@ -82,7 +91,7 @@ func Plan(o *Observed, d *Desired) ([]Step, error) {
 		return p.steps, nil
 	}
 	p := &planner{o: o, d: d, up: o.change()}
-	for _, part := range []func() error{p.recovery, p.ask, p.keys, p.evictions, p.foundation, p.retire, p.mons, p.quorum, p.network, p.options, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.removals, p.noOut, p.requireRelease, p.canaryFirst} {
+	for _, part := range []func() error{p.recovery, p.ask, p.keys, p.evictions, p.foundation, p.retire, p.mons, p.quorum, p.network, p.options, p.nextKeys, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.csiKeys, p.removals, p.noOut, p.requireRelease, p.canaryFirst} {
 		if err := part(); err != nil {
 			return nil, err
 		}
@@ -142,6 +151,9 @@ func (p *planner) foundation() error {
 		}
 		if differs {
 			s := step(object.GetName(), "write "+describe(object), "daemons need it before they start", "")
+			if _, is := object.(*corev1.Service); is && p.o.Services[object.GetName()] == nil {
+				s.MonOn = object.GetAnnotations()[kube.AnnotationNode]
+			}
 			s.Apply = []client.Object{object}
 			p.add(s)
 		}
@@ -187,8 +199,7 @@ func (p *planner) quorumGap(name string) string {
 	}
 	for _, d := range p.d.MonDeployments {
 		other, live := d.Labels[kube.LabelInstance], p.o.Deployments[d.Name]
-		begins := mon.Kept(live) && !slices.Contains(s.Mons, other) // it waits for a store that it never had
-		if other != name && rolling(live) && !begins {
+		if other != name && rolling(live) {
 			return fmt.Sprintf("mon %s has restarted", other)
 		}
 	}
@@ -230,7 +241,7 @@ func (p *planner) daemons(kind string, deployments []*appsv1.Deployment, gate fu
 			what += fmt.Sprintf(" on %s of node %s", deployment.Annotations[kube.AnnotationDevice], node)
 		}
 		s := step(name, what, why, gate(deployment, live != nil))
-		s.Apply = []client.Object{deployment}
+		s.Apply, s.CommitKey = []client.Object{deployment}, p.o.commits(deployment, live)
 		p.upgrades(&s, deployment, live)
 		p.add(s)
 	}
@@ -291,6 +302,12 @@ func (p *planner) newOSDs() error {
 	}
 	for _, target := range p.d.Targets {
 		if p.o.osd(target.UUID) != nil && p.o.OSDKeys[target.UUID] != "" {
+			continue
+		}
+		if p.o.Ceph != nil && p.leftDB(target) {
+			if s, ok := p.forget(target, p.o.osdDeployment(target.UUID)); ok {
+				p.add(s)
+			}
 			continue
 		}
 		s := step(target.Name(), fmt.Sprintf("make an OSD of %s on node %s", target.Device, target.Node), "the spec names the device or a filter matches it", gate)

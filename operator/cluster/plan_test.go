@@ -70,6 +70,9 @@ func (s *scene) found() {
 func running(t *testing.T) *scene {
 	s := founding(t)
 	s.Cluster.Status.FSID = s.Keys.FSID
+	for i := range s.Mons {
+		s.Mons[i].Joined = true
+	}
 	status := &ceph.Status{FSID: s.Keys.FSID, Health: "HEALTH_OK", Mons: []string{"a", "b", "c"}, Quorum: []string{"a", "b", "c"},
 		ActiveMgr: "a", StandbyMgrs: 1, OSDs: 6, OSDsUp: 6, OSDsIn: 6, PGs: map[string]int{"active+clean": 32, "active+clean+scrubbing": 1}}
 	s.Ceph, s.CephError = &CephState{Status: status}, nil

@@ -130,6 +130,9 @@ func (p *planner) removal(target osd.Target) (Step, bool) {
 // forget deletes the last of an OSD that Ceph does not know any more; its ID comes first,
 // where that waits for another device.
 func (p *planner) forget(target osd.Target, deployment *appsv1.Deployment) (Step, bool) {
+	if s, left := p.freeDB(target); left {
+		return s, true
+	}
 	secret := p.o.Secrets[osd.SecretName(p.o.Cluster, target.UUID)]
 	if id, ok := osd.ID(secret); ok && p.o.destroyed(id) {
 		return p.giveUp(id, target), p.o.replacement(target) == ""

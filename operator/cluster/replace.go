@@ -75,12 +75,15 @@ func (p *planner) replaceGap(old osd.Target, known *ceph.OSD) string {
 	return ""
 }
 
-// sizeOf a target's device in bytes.
+// sizeOf a target's devices in bytes: the weight of an OSD counts that of its database.
 func (o *Observed) sizeOf(t osd.Target) float64 {
-	if device := osd.Find(o.Inventory[t.Node], t.Device); device != nil {
-		return float64(device.Size.Value())
+	size := 0.0
+	for _, name := range []string{t.Device, t.DB} {
+		if device := osd.Find(o.Inventory[t.Node], name); device != nil && name != "" {
+			size += float64(device.Size.Value())
+		}
 	}
-	return 0
+	return size
 }
 
 // destroyed reports whether an ID waits for another device.
@@ -100,6 +103,9 @@ func (p *planner) renewal(s Step, target osd.Target) (Step, bool) {
 		if slices.ContainsFunc(p.d.Targets, wanted) {
 			s.Gate, s.Reason = fmt.Sprintf("spec.storage no longer names the device that it replaces (%s on node %s), under whatever name", old.Device, old.Node), v1alpha1.ReasonDeviceRefused
 			return s, true
+		}
+		if _, left := p.freeDB(old); left {
+			return s, false
 		}
 		if id, ok := osd.ID(secret); ok && p.o.destroyed(id) {
 			s.What, s.Why, s.Renew = fmt.Sprintf("make an OSD of %s on node %s, in the place of osd.%d", target.Device, target.Node, id), whyReplaced, &id

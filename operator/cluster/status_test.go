@@ -73,6 +73,8 @@ var situations = map[string]struct {
 		fails(s, func([]v1alpha1.Device) []v1alpha1.Device { return nil })
 		s.Cluster.Spec.Storage.Nodes[0].Devices[1] = v1alpha1.StorageDevice{Name: "disk9", Replaces: "disk2"}
 	}, v1alpha1.ReasonDiskFailed, "", "", []string{"osd.1 (disk2 on node n1)", `device "disk9" on node n1 does not exist there`}},
+	"a DB device for an OSD that was made without": {running, func(s *scene) { s.Cluster.Spec.Storage.Nodes[0].Devices[1].DBDevice = "disk9" },
+		v1alpha1.ReasonDBDeviceChanged, "", "", []string{`the OSD of device "disk2" on node n1 was made without a DB device`}},
 	"a disk that fails under its OSD": {running, func(s *scene) {
 		fails(s, func(d []v1alpha1.Device) []v1alpha1.Device { return d })
 		pod := failingPod("osd", "1", corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}})

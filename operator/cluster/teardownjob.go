@@ -9,10 +9,9 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
-	"github.com/cairn-storage/cairn/operator/kube"
+	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/operator/osd"
 )
 
@@ -25,26 +24,14 @@ const wipeComponent = "wipe"
 func (t *Teardown) job(node string) *batchv1.Job {
 	sum := sha256.Sum256([]byte(string(t.Cluster.UID) + "/" + node))
 	instance := hex.EncodeToString(sum[:6])
-	job := &batchv1.Job{
-		ObjectMeta: kube.Meta(t.Cluster, fmt.Sprintf("%s-wipe-%s", t.Cluster.Name, instance), wipeComponent, instance),
-		Spec: batchv1.JobSpec{
-			// It tries until it succeeds; why it does not is in the StorageCluster's status.
-			BackoffLimit: ptr.To[int32](1 << 20),
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: kube.Labels(t.Cluster, wipeComponent, instance)},
-				Spec:       t.wipePod(node),
-			},
-		},
-	}
-	job.Annotations[kube.AnnotationNode] = node
-	return job
+	return wipeJob(t.Cluster, wipeComponent, fmt.Sprintf("%s-wipe-%s", t.Cluster.Name, instance), instance, t.Image, node, t.wipeCommand(node))
 }
 
 // wipePod runs on its node whatever taints that has: nothing else can reach its disks.
-func (t *Teardown) wipePod(node string) corev1.PodSpec {
+func wipePod(cluster *v1alpha1.StorageCluster, component, image, node string, command []string) corev1.PodSpec {
 	volumes := []corev1.Volume{
 		hostPath("dev", "/dev", corev1.HostPathDirectory), hostPath("sys", "/sys", corev1.HostPathDirectory),
-		hostPath("data", t.Cluster.Spec.DataPath, corev1.HostPathDirectoryOrCreate),
+		hostPath("data", cluster.Spec.DataPath, corev1.HostPathDirectoryOrCreate),
 	}
 	var mounts []corev1.VolumeMount
 	for _, volume := range volumes {
@@ -60,8 +47,8 @@ func (t *Teardown) wipePod(node string) corev1.PodSpec {
 		Tolerations:                  []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 		Volumes:                      volumes,
 		Containers: []corev1.Container{{
-			Name: wipeComponent, Image: t.Image, ImagePullPolicy: t.Cluster.Spec.Ceph.ImagePullPolicy,
-			Command: t.wipeCommand(node), VolumeMounts: mounts,
+			Name: component, Image: image, ImagePullPolicy: cluster.Spec.Ceph.ImagePullPolicy,
+			Command: command, VolumeMounts: mounts,
 			TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 			SecurityContext:          &corev1.SecurityContext{Privileged: ptr.To(true), RunAsUser: ptr.To[int64](0)},
 		}},
@@ -86,6 +73,9 @@ func (t *Teardown) wipeCommand(node string) []string {
 		command = append(command, "--osd", target.UUID)
 		if target.Node == node {
 			command = append(command, "--device", target.Path())
+			if target.DB != "" {
+				command = append(command, "--device", target.DBPath())
+			}
 		}
 	}
 	return command

@@ -35,6 +35,8 @@ type entry struct {
 	conn  ceph.Conn
 	err   error
 	done  bool
+	// renewing: another connection is being opened with other keys.
+	renewing bool
 }
 
 // NewManager returns a manager without connections.
@@ -52,6 +54,10 @@ func (m *Manager) Get(cluster *v1alpha1.StorageCluster, cred ceph.Credentials) (
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e, ok := m.conns[key]
+	if ok && e.conn != nil && e.err == nil && onlyKeysDiffer(e.cred, cred) {
+		m.renew(key, e, cred)
+		return e.conn, nil
+	}
 	if ok && e.cred != cred {
 		m.drop(key)
 		ok = false
@@ -72,14 +78,58 @@ func (m *Manager) Get(cluster *v1alpha1.StorageCluster, cred ceph.Credentials) (
 	return e.conn, nil
 }
 
+// onlyKeysDiffer reports whether credentials are of the same user of a cluster, whose keys
+// were made anew.
+func onlyKeysDiffer(a, b ceph.Credentials) bool {
+	if a == b {
+		return false
+	}
+	a.Key, a.Next = b.Key, b.Next
+	return a == b
+}
+
+// renew has a connection with other keys take the place of one that works, once it is open.
+func (m *Manager) renew(key types.NamespacedName, e *entry, cred ceph.Credentials) {
+	if e.renewing {
+		return
+	}
+	e.renewing = true
+	go func() {
+		conn, err := m.connect(cred)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		e.renewing = false
+		if err != nil {
+			return // the one that works goes on; the next call tries again
+		}
+		old := conn // of no use when the one that worked was dropped meanwhile
+		if m.conns[key] == e {
+			old, e.conn, e.cred = e.conn, conn, cred
+		}
+		go func() { _ = old.Close() }()
+	}()
+}
+
 func (m *Manager) open(cluster *v1alpha1.StorageCluster, e *entry) {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*Timeout)
-	defer cancel()
-	conn, err := m.connector.Connect(ctx, e.cred, ceph.ConnectOptions{MonTimeout: 2 * Timeout, OSDTimeout: 2 * Timeout})
+	conn, err := m.connect(e.cred)
 	m.mu.Lock()
 	e.conn, e.err, e.done = conn, err, true
 	m.mu.Unlock()
 	m.Wake <- event.TypedGenericEvent[*v1alpha1.StorageCluster]{Object: cluster}
+}
+
+// connect opens a connection with a user's key, or else with its next one: Ceph may take
+// that one already, and the Secret does not say so yet.
+func (m *Manager) connect(cred ceph.Credentials) (ceph.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*Timeout)
+	defer cancel()
+	options := ceph.ConnectOptions{MonTimeout: 2 * Timeout, OSDTimeout: 2 * Timeout}
+	conn, err := m.connector.Connect(ctx, cred, options)
+	if ceph.Is(err, ceph.Forbidden) && cred.Next != "" {
+		cred.Key = cred.Next
+		conn, err = m.connector.Connect(ctx, cred, options)
+	}
+	return conn, err
 }
 
 // Failed drops a connection after an error that says it no longer works.

@@ -95,8 +95,10 @@ func Lost(v *View) string {
 		case !kube.NodeAnswers(node):
 			lost = append(lost, notReady(node)+": "+v.concerns(here, down))
 		case v.Unknown != "":
-		case len(silent) == len(here) || slices.ContainsFunc(silent, v.missed):
+		case len(silent) == len(here):
 			lost = append(lost, fmt.Sprintf("node %s is silent: Kubernetes calls it ready and its pods run, but it hangs or its network is cut: %s", name, v.concerns(here, down)))
+		case slices.ContainsFunc(silent, v.missed):
+			lost = append(lost, fmt.Sprintf("on node %s, which Kubernetes calls ready, %s: it hangs or cannot be reached", name, v.concerns(here, down)))
 		}
 	}
 	if len(lost) == 0 {

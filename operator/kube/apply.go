@@ -144,6 +144,12 @@ func plain(object client.Object) (map[string]any, error) {
 // Apply writes want with server-side apply as the one manager of its fields.
 // The answer of the server is written back into want.
 func Apply(ctx context.Context, c client.Client, want client.Object) error {
+	return ApplyOver(ctx, c, nil, want)
+}
+
+// ApplyOver is Apply that is refused when the object is no longer as it was seen; nil is as
+// it may be.
+func ApplyOver(ctx context.Context, c client.Client, seen, want client.Object) error {
 	hash, err := Hash(want)
 	if err != nil {
 		return err
@@ -164,6 +170,9 @@ func Apply(ctx context.Context, c client.Client, want client.Object) error {
 	}
 	annotations[AnnotationApplied] = hash
 	u.SetAnnotations(annotations)
+	if seen != nil {
+		u.SetResourceVersion(seen.GetResourceVersion())
+	}
 	if err := c.Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(Manager), client.ForceOwnership); err != nil {
 		return fmt.Errorf("apply %s %s: %w", gvk.Kind, want.GetName(), err)
 	}

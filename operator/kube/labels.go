@@ -28,12 +28,21 @@ const (
 	AnnotationMissing = "cairn.storage/out-of-quorum-since"
 	// AnnotationAddress of a mon's Service is the mon's address in the host network.
 	AnnotationAddress = "cairn.storage/address"
+	// AnnotationJoined of a mon's Service says that the mon was in quorum: it does not
+	// run without its store any more.
+	AnnotationJoined = "cairn.storage/was-in-quorum"
 	// AnnotationFSID of a mon's Service is the fsid of the cluster that it is a mon of.
 	AnnotationFSID = "cairn.storage/fsid"
 	// AnnotationLastMon of the Secret with the keys is the last name that a mon was
 	// given, while no StorageCluster remembers it.
 	AnnotationLastMon = "cairn.storage/last-mon"
 	AnnotationUUID    = "cairn.storage/osd-uuid"
+	// AnnotationDB is the device that has an OSD's database; none is the OSD's own.
+	AnnotationDB = "cairn.storage/db-device"
+	// AnnotationKeyGeneration of a Secret is that of its key, where it is not the first,
+	// AnnotationNextKeyGeneration that of the key that comes next.
+	AnnotationKeyGeneration     = "cairn.storage/key-generation"
+	AnnotationNextKeyGeneration = "cairn.storage/next-key-generation"
 	// AnnotationLeaving of an OSD's Secret says that the OSD is being removed.
 	AnnotationLeaving = "cairn.storage/leaving"
 	// AnnotationDestroying of a StorageCluster is since when it is destroyed: there is

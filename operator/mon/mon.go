@@ -38,6 +38,9 @@ type Mon struct {
 	Founders []string
 	// MissingSince is since when it is out of quorum; zero while it is not.
 	MissingSince time.Time
+	// Joined is true once it was seen in quorum: its store knows what the others
+	// know, and it never begins anew under this name.
+	Joined bool
 }
 
 // ObjectName of a mon's Service and Deployment.
@@ -86,6 +89,7 @@ func Observed(services []corev1.Service, hostAddress func(node string) string) [
 		}
 		// What cannot be read counts as never seen: the time begins anew.
 		m.MissingSince, _ = time.Parse(time.RFC3339, service.Annotations[kube.AnnotationMissing])
+		m.Joined = service.Annotations[kube.AnnotationJoined] == "true"
 		if m.Address == corev1.ClusterIPNone {
 			m.Address = cmp.Or(service.Annotations[kube.AnnotationAddress], hostAddress(m.Node))
 		}

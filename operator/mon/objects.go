@@ -3,7 +3,6 @@ package mon
 import (
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -37,6 +36,9 @@ func Service(cluster *v1alpha1.StorageCluster, fsid string, m Mon) *corev1.Servi
 	if !m.MissingSince.IsZero() {
 		service.Annotations[kube.AnnotationMissing] = m.MissingSince.UTC().Format(time.RFC3339)
 	}
+	if m.Joined {
+		service.Annotations[kube.AnnotationJoined] = "true"
+	}
 	if OnHost(cluster) {
 		service.Spec.ClusterIP = corev1.ClusterIPNone
 		if m.Address != "" {
@@ -49,49 +51,39 @@ func Service(cluster *v1alpha1.StorageCluster, fsid string, m Mon) *corev1.Servi
 // OnHost reports whether mons have their nodes' addresses.
 func OnHost(cluster *v1alpha1.StorageCluster) bool { return cluster.Spec.Network.Provider == "host" }
 
-// run makes the mon's store from a map of the founders, and becomes the mon.
-// ceph-mon leaves a store that is there as it is.
-const run = `monmaptool --create --clobber --fsid "$FSID" --set-min-mon-release "$RELEASE" --enable-all-features $ADDV /run/cairn/monmap
+// run makes the mon's store from a map of the founders, and becomes the mon. ceph-mon
+// leaves a store that is there as it is. A mon that was in quorum does not begin anew:
+// two that do, while the third is away, would be a majority that knows nothing.
+const run = `if [ ! -e "$DATA/store.db" ]; then case " $(cat /run/bootstrap/joined) " in *" $NAME "*)
+	echo "no store of mon $NAME at $DATA on this node, though it was in quorum: bring back the disk that had it, or wait until another mon takes its place" >&2; exit 1;;
+esac; fi
+monmaptool --create --clobber --fsid "$FSID" --set-min-mon-release "$RELEASE" --enable-all-features $ADDV /run/cairn/monmap
 ceph-mon --mkfs -i "$NAME" --mon-data "$DATA" --monmap /run/cairn/monmap --keyring /run/bootstrap/keyring
 exec ceph-mon -f -i "$NAME" --mon-data "$DATA" --public-addr "$ADDRESS" --public-bind-addr `
 
-// kept comes before what becomes the mon of a store that must be there: without one the
-// mon would begin anew, and with others like it forget all that the cluster knows.
-const kept = `[ -e "$DATA/store.db" ] || { echo "no store of mon $NAME at $DATA on this node, though the cluster has data: bring back the disk that had it" >&2; exit 1; }
-`
-
-// Run says how a mon is run.
-type Run struct {
-	// Kept: only when its store is there.
-	Kept bool
-	// Encrypted: it is served by version 2 of the messenger alone.
-	Encrypted bool
-}
-
-func (r Run) script(m Mon) string {
+// script becomes the mon; one whose connections are encrypted is served by version 2 of
+// the messenger alone.
+func script(m Mon, encrypted bool) string {
 	bind := `"$POD_IP"`
 	switch {
-	case r.Encrypted && strings.Contains(m.Address, ":"):
+	case encrypted && strings.Contains(m.Address, ":"):
 		bind = fmt.Sprintf(`"[$POD_IP]:%d"`, PortV2)
-	case r.Encrypted:
+	case encrypted:
 		bind = fmt.Sprintf(`"$POD_IP:%d"`, PortV2)
-	}
-	if r.Kept {
-		return kept + run + bind
 	}
 	return run + bind
 }
 
 // Deployment runs one mon on its node. live is nil for a new one: the map that a
 // mon begins with is never changed, so that it is not restarted when others go.
-func Deployment(cluster *v1alpha1.StorageCluster, fsid string, m Mon, mons []Mon, live *appsv1.Deployment, how Run) *appsv1.Deployment {
+func Deployment(cluster *v1alpha1.StorageCluster, fsid string, m Mon, mons []Mon, live *appsv1.Deployment, encrypted bool) *appsv1.Deployment {
 	data := path.Join(cluster.Spec.DataPath, cluster.Namespace, cluster.Name, "mon-"+m.Name)
 	pod := daemonpod.New(cluster, Component, m.Name)
 	pod.OnNode(m.Node)
 	pod.HostPath("data", data, data, corev1.HostPathDirectoryOrCreate)
-	pod.Secret("bootstrap", BootstrapName(cluster), "/run/bootstrap", "keyring")
+	pod.Secret("bootstrap", BootstrapName(cluster), "/run/bootstrap", KeyKeyring, KeyJoined)
 	pod.EmptyDir("run", "/run/cairn")
-	pod.Run([]string{"sh", "-ec", how.script(m)}, cluster.Spec.Resources.Mon,
+	pod.Run([]string{"sh", "-ec", script(m, encrypted)}, cluster.Spec.Resources.Mon,
 		corev1.EnvVar{Name: "FSID", Value: fsid},
 		corev1.EnvVar{Name: "RELEASE", Value: "reef"},
 		corev1.EnvVar{Name: "NAME", Value: m.Name},
@@ -101,13 +93,6 @@ func Deployment(cluster *v1alpha1.StorageCluster, fsid string, m Mon, mons []Mon
 	pod.Port("msgr2", PortV2)
 	pod.Port("msgr1", PortV1)
 	return pod.Deployment(ObjectName(cluster, m.Name))
-}
-
-// Kept reports whether a mon runs only when its store is there.
-func Kept(live *appsv1.Deployment) bool {
-	return live != nil && slices.ContainsFunc(live.Spec.Template.Spec.Containers, func(c corev1.Container) bool {
-		return slices.ContainsFunc(c.Command, func(part string) bool { return strings.HasPrefix(part, kept) })
-	})
 }
 
 // addvName is the variable with the map that a mon's store is made with.
@@ -139,5 +124,26 @@ func addv(m Mon, mons []Mon) string {
 	return strings.Join(args, " ")
 }
 
-// BootstrapName of the Secret with the keyring that mons are made with.
+// What the Secret BootstrapName has: the keyring that mons are made with, and the names
+// of those that were in quorum. A pod reads it when its container starts.
+const (
+	KeyKeyring = "keyring"
+	KeyJoined  = "joined"
+)
+
+// BootstrapName of the Secret that mons are made with.
 func BootstrapName(cluster *v1alpha1.StorageCluster) string { return cluster.Name + "-bootstrap" }
+
+// Bootstrap is the Secret that mons are made with.
+func Bootstrap(cluster *v1alpha1.StorageCluster, keyring []byte, mons []Mon) *corev1.Secret {
+	var joined []string
+	for _, m := range mons {
+		if m.Joined {
+			joined = append(joined, m.Name)
+		}
+	}
+	return &corev1.Secret{
+		ObjectMeta: kube.Meta(cluster, BootstrapName(cluster), Component, ""), Type: "cairn.storage/keyring",
+		Data: map[string][]byte{KeyKeyring: keyring, KeyJoined: []byte(strings.Join(joined, " "))},
+	}
+}

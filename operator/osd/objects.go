@@ -46,6 +46,9 @@ func Secret(cluster *v1alpha1.StorageCluster, t Target, key ceph.Key, id int, fo
 	secret.Annotations[kube.AnnotationUUID] = t.UUID
 	secret.Annotations[kube.AnnotationNode] = t.Node
 	secret.Annotations[kube.AnnotationDevice] = t.Device
+	if t.DB != "" {
+		secret.Annotations[kube.AnnotationDB] = t.DB
+	}
 	if id >= 0 {
 		secret.Data["keyring"] = []byte(fmt.Sprintf("[osd.%d]\nkey = %s\n", id, key.Reveal()))
 	}
@@ -65,7 +68,8 @@ func ID(secret *corev1.Secret) (int, bool) {
 // TargetOf reads from an OSD's Secret or Deployment which device it is for.
 func TargetOf(object client.Object) Target {
 	annotations := object.GetAnnotations()
-	return Target{UUID: annotations[kube.AnnotationUUID], Node: annotations[kube.AnnotationNode], Device: annotations[kube.AnnotationDevice]}
+	return Target{UUID: annotations[kube.AnnotationUUID], Node: annotations[kube.AnnotationNode], Device: annotations[kube.AnnotationDevice],
+		DB: annotations[kube.AnnotationDB]}
 }
 
 // Deployment runs one OSD on its device. helper is Cairn's own image, which
@@ -84,10 +88,15 @@ func Deployment(cluster *v1alpha1.StorageCluster, fsid, helper string, t Target,
 	pod.Annotate(kube.AnnotationUUID, t.UUID)
 	pod.Annotate(kube.AnnotationNode, t.Node)
 	pod.Init(helper, "install", []string{"cairn-daemon", "install", "/cairn"})
-	pod.Run([]string{"/cairn/cairn-daemon", "osd", "run", "--device", t.Path(), "--id", strconv.Itoa(id),
+	prepare := []string{"/cairn/cairn-daemon", "osd", "run", "--device", t.Path()}
+	if t.DB != "" {
+		pod.Annotate(kube.AnnotationDB, t.DB)
+		prepare = append(prepare, "--db-device", t.DBPath())
+	}
+	pod.Run(append(prepare, "--id", strconv.Itoa(id),
 		"--uuid", t.UUID, "--fsid", fsid, "--data-dir", data, "--keyring", "/run/keyring/keyring", "--activate-only=$(FORMATTED)",
 		"--", "ceph-osd", "-f", "-i", strconv.Itoa(id), "--osd-data", data,
-		"--public-addr", "$(POD_IP)", "--cluster-addr", "$(POD_IP)", "--crush-location", Location(node)}, cluster.Spec.Resources.OSD,
+		"--public-addr", "$(POD_IP)", "--cluster-addr", "$(POD_IP)", "--crush-location", Location(node)), cluster.Spec.Resources.OSD,
 		corev1.EnvVar{Name: "FORMATTED", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
 			LocalObjectReference: corev1.LocalObjectReference{Name: SecretName(cluster, t.UUID)}, Key: keyFormatted}}})
 	return pod.Deployment(DeploymentName(cluster, id))

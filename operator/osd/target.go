@@ -25,7 +25,9 @@ type Target struct {
 	Node string
 	// Device is the stable name: a name below /dev/disk/by-id or a path below /dev/disk.
 	Device string
-	Class  string
+	// DB is the stable name of the device for its database; empty for none.
+	DB    string
+	Class string
 	// Replaces is the device whose OSD this one takes the place of.
 	Replaces string
 	// UUID of the OSD: that of the device's label, or one that follows from
@@ -141,7 +143,7 @@ func (s selection) byName(fsid string, devices []v1alpha1.Device) (targets []Tar
 			continue
 		}
 		target := s.target(device, want.Name, or(want.DeviceClass, s.class), fsid)
-		target.Replaces = want.Replaces
+		target.Replaces, target.DB = want.Replaces, want.DBDevice
 		if twin := slices.IndexFunc(targets, func(t Target) bool { return t.UUID == target.UUID }); twin >= 0 {
 			problems = append(problems, Problem{v1alpha1.ReasonDeviceRefused, fmt.Sprintf(
 				"devices %q and %q on node %s are one device. Leave one of them out of spec.storage.nodes[%s].devices",

@@ -14,18 +14,14 @@ import (
 	"github.com/cairn-storage/cairn/operator/kube"
 )
 
-// annotationCaps records what a user's Secret was made for, so that Ceph is
-// asked only when that changes.
-const annotationCaps = "cairn.storage/caps"
-
-// user is one CephX user of the block driver: its controller, or one node.
-type user struct{ entity, secret string }
+// user is one CephX user of the block driver: its controller's (node is empty), or one node's.
+type user struct{ node, secret string }
 
 // users of a cluster: the controller and each node.
 func users(fsid string, nodes []corev1.Node) []user {
-	list := []user{{"csi-controller", csidriver.ControllerSecret(fsid)}}
+	list := []user{{"", csidriver.ControllerSecret(fsid)}}
 	for _, node := range nodes {
-		list = append(list, user{"csi-node." + node.Name, csidriver.NodeSecret(fsid, node.Name)})
+		list = append(list, user{node.Name, csidriver.NodeSecret(fsid, node.Name)})
 	}
 	return list
 }
@@ -36,7 +32,7 @@ func caps(pools []string) ceph.Caps {
 	for _, pool := range pools {
 		osd = append(osd, "profile rbd pool="+pool)
 	}
-	return ceph.Caps{"mon": "profile rbd", "osd": strings.Join(osd, ", ")}
+	return csidriver.UserCaps(strings.Join(osd, ", "))
 }
 
 // pools that exist in Ceph or are being made now.
@@ -52,35 +48,33 @@ func (o *Observed) pools() (names []string) {
 	return names
 }
 
-// ensureUsers gives the controller and every node a user of its own.
+// ensureUsers gives the controller and every node a user of its own. A user that there is
+// gets other caps; another user for it is made by the cluster's plan.
 func (r *Reconciler) ensureUsers(ctx context.Context, o *Observed) error {
 	want := caps(o.pools())
-	stamp := want["osd"] + " @ " + o.Cred.MonHost
+	stamp := csidriver.Stamp(want, o.Cred.MonHost)
 	for _, u := range users(o.Cred.FSID, o.Nodes) {
 		var live corev1.Secret
 		err := r.Client.Get(ctx, client.ObjectKey{Namespace: o.Pool.Namespace, Name: u.secret}, &live)
 		if client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("read Secret %s: %w", u.secret, err)
 		}
-		if err == nil && live.Annotations[annotationCaps] == stamp {
+		var seen client.Object
+		generation := o.Cluster.Spec.Security.CephX.CSI.KeyGeneration
+		access := csidriver.Access{User: csidriver.UserName(u.node, generation), Generation: generation}
+		if err == nil {
+			seen, access = &live, csidriver.ReadAccess(&live)
+		}
+		if access.Caps == stamp {
 			continue
 		}
-		key, err := o.Conn.EnsureUser(ctx, "client."+u.entity, want)
-		if err != nil {
+		access.FSID, access.MonHost, access.Caps = o.Cred.FSID, o.Cred.MonHost, stamp
+		if access.Key, err = o.Conn.EnsureUser(ctx, "client."+access.User, want); err != nil {
 			return err
 		}
-		if err := kube.Apply(ctx, r.Client, o.secret(u, key, stamp)); err != nil {
+		if err := kube.ApplyOver(ctx, r.Client, seen, access.Secret(o.Cluster, u.secret)); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (o *Observed) secret(u user, key ceph.Key, stamp string) *corev1.Secret {
-	secret := &corev1.Secret{
-		ObjectMeta: kube.Meta(o.Cluster, u.secret, csidriver.Component, ""), Type: "cairn.storage/csi",
-		Data: map[string][]byte{"fsid": []byte(o.Cred.FSID), "monHost": []byte(o.Cred.MonHost), "user": []byte(u.entity), "key": []byte(key.Reveal())},
-	}
-	secret.Annotations[annotationCaps] = stamp
-	return secret
 }

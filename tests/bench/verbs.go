@@ -32,6 +32,7 @@ var shown = map[string]string{
 	"node_cut_off":   "a node cut off and back, the keys deleted and put back, a mon killed",
 	"pool_change":    "replicas, failure domain, device class and compression changed, seven times in all",
 	"options":        "options of Ceph changed at run time, and others for which the OSDs restart, twice",
+	"keys":           "all keys of daemons and of the CSI driver made anew, every mgr and OSD restarted for it, and the data path killed at the end",
 	"quorum_rebuild": "two of three mons and their stores lost for ever, the quorum rebuilt from the third",
 	"erasure_coded":  "on a pool of 2+1 chunks, two OSDs killed, one after the other",
 	"upgrade":        "Ceph 18.2.7 to 20.2.4, and the operator lost meanwhile",

@@ -38,6 +38,9 @@ func rebuildsTheQuorum(t *testing.T) {
 	for _, m := range lost {
 		loseMon(ctx, t, m)
 	}
+	for _, m := range lost { // two that began anew would be a majority that knows nothing
+		beginsNotAnew(ctx, t, m)
+	}
 	cluster := "storagecluster/" + story.Cluster
 	require.NoError(t, kubectl.UntilField(ctx, kubectl.Namespace, cluster, "{.status.blocker.reason}", "QuorumLost"))
 	says, err := kubectl.Get(ctx, kubectl.Namespace, cluster, "{.status.blocker.message}")
@@ -52,10 +55,6 @@ func rebuildsTheQuorum(t *testing.T) {
 		seen, err := kubectl.Get(ctx, kubectl.Namespace, cluster, `{.status.conditions[?(@.type=="Quorum")].status} {.status.monRecovery.finished} {.status.blocker.message}`)
 		return err == nil && strings.HasPrefix(seen, "True 2"), seen
 	}))
-	for _, m := range lost {
-		_, err := kubectl.Run(ctx, "uncordon", m.node)
-		require.NoError(t, err)
-	}
 	require.NoError(t, kubectl.UntilField(ctx, kubectl.Namespace, cluster, "{.status.mons.summary}", "3/3"))
 	require.NoError(t, story.UntilReady(ctx, cluster))
 	for _, m := range monsOnNodes(ctx, t) {
@@ -73,13 +72,27 @@ func loseMon(ctx context.Context, t *testing.T, m monOnNode) {
 	_, err := kubectl.Run(ctx, "cordon", m.node)
 	require.NoError(t, err)
 	t.Cleanup(func() { _, _ = kubectl.Run(context.WithoutCancel(ctx), "uncordon", m.node) })
-	selector := "app.kubernetes.io/component=mon,app.kubernetes.io/instance=" + m.name + ",cairn.storage/cluster=" + story.Cluster
-	_, err = kubectl.Run(ctx, "-n", kubectl.Namespace, "delete", "pod", "-l", selector, "--wait")
+	_, err = kubectl.Run(ctx, "-n", kubectl.Namespace, "delete", "pod", "-l", podOf(m), "--wait")
 	require.NoError(t, err)
 	node, err := lab.Get(m.node)
 	require.NoError(t, err)
 	_, err = node.Exec(ctx, "rm", "-r", "/var/lib/cairn/"+kubectl.Namespace+"/"+story.Cluster+"/mon-"+m.name)
 	require.NoError(t, err)
+}
+
+func podOf(m monOnNode) string {
+	return "app.kubernetes.io/component=mon,app.kubernetes.io/instance=" + m.name + ",cairn.storage/cluster=" + story.Cluster
+}
+
+// beginsNotAnew has a mon whose store is gone start, and refuse to run.
+func beginsNotAnew(ctx context.Context, t *testing.T, m monOnNode) {
+	_, err := kubectl.Run(ctx, "uncordon", m.node)
+	require.NoError(t, err)
+	require.NoError(t, kubectl.Until(ctx, "mon "+m.name+" to refuse to run without its store", func() (bool, string) {
+		seen, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "get", "pod", "-l", podOf(m), "-o",
+			"jsonpath={.items[*].status.containerStatuses[*].state.terminated.message}{.items[*].status.containerStatuses[*].lastState.terminated.message}")
+		return err == nil && strings.Contains(seen, "no store of mon "+m.name), seen
+	}))
 }
 
 func patchRecovery(ctx context.Context, t *testing.T, recovery string) {

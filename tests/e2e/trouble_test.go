@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,7 +14,7 @@ import (
 	"github.com/cairn-storage/cairn/tests/lab"
 )
 
-// namesTroubles cuts a node off, deletes the cluster's keys, and kills a mon. Each is
+// namesTroubles cuts a node off, deletes the cluster's keys, kills a mon and has it hang. Each is
 // named, and heals when it is mended, while every acknowledged write is recorded.
 func namesTroubles(t *testing.T) {
 	const object = "storagecluster/" + story.Cluster
@@ -40,7 +41,18 @@ func namesTroubles(t *testing.T) {
 	require.NoError(t, story.KillOnNode(bounded(t), name, "^ceph-mon"))
 	require.NoError(t, kubectl.UntilField(bounded(t), kubectl.Namespace, object, "{.status.mons.summary}", "3/3"))
 	require.NoError(t, story.UntilReady(bounded(t), object))
-	w.endVerb(t, "node_cut_off", "%s was cut off and came back, the keys were deleted and put back, a mon was killed", name)
+
+	hung := "kill -%s $(pgrep -f '^ceph-mon')"
+	require.NoError(t, kubectl.Until(bounded(t), "a mon to run on "+name+", to hang", func() (bool, string) {
+		out, err := node.Exec(bounded(t), "sh", "-ec", fmt.Sprintf(hung, "STOP"))
+		return err == nil, fmt.Sprint(string(out), err)
+	}))
+	t.Cleanup(func() { _, _ = node.Exec(context.WithoutCancel(t.Context()), "sh", "-c", fmt.Sprintf(hung, "CONT")) })
+	untilBlocked(t, "NodeLost ", "node "+name, "mon ")
+	_, err = node.Exec(bounded(t), "sh", "-ec", fmt.Sprintf(hung, "CONT"))
+	require.NoError(t, err)
+	require.NoError(t, story.UntilReady(bounded(t), object))
+	w.endVerb(t, "node_cut_off", "%s was cut off and came back, the keys were deleted and put back, a mon was killed and hung", name)
 }
 
 // copyOf is an object as a person would keep it to create it again.

@@ -35,6 +35,8 @@ type Attacher struct {
 	Connector ceph.Connector
 	// Keeper holds what must outlive this process; without one the volumes end with it.
 	Keeper *keeper.Client
+	// Again has this process end and another one go on with its volumes.
+	Again func()
 
 	flight  singleflight.Group
 	conns   connections

@@ -48,8 +48,9 @@ type connection struct {
 
 type connected struct {
 	ceph.Conn
-	name string
-	made time.Time
+	name        string
+	made        time.Time
+	credentials ceph.Credentials
 }
 
 // client is what the keeper has of a connection: who must be fenced before what it
@@ -90,7 +91,7 @@ func (a *Attacher) connect(ctx context.Context, want connection) (ceph.Conn, err
 		}
 	}
 	delete(a.conns.left, want.credentials.FSID)
-	made := &connected{conn, clientPrefix + uuid.NewString(), time.Now()}
+	made := &connected{conn, clientPrefix + uuid.NewString(), time.Now(), want.credentials}
 	if err := a.keepClient(ctx, made, want.credentials); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,6 +24,7 @@ type mapping struct {
 	size         int64
 	readOnly     bool
 	client       string
+	user         string
 }
 
 func (m mapping) device(volumeID string) attach.Device {
@@ -44,7 +46,14 @@ func (a Attacher) find(want volumeid.ID) (*mapping, error) {
 	return nil, nil
 }
 
+// mappings are those that could be volumes: a mapped snapshot has no image name.
 func (a Attacher) mappings() ([]mapping, error) {
+	all, err := a.mapped()
+	return slices.DeleteFunc(all, func(m mapping) bool { return m.volume.Image.Name == "" }), err
+}
+
+// mapped is all that the kernel has mapped.
+func (a Attacher) mapped() ([]mapping, error) {
 	entries, err := os.ReadDir(a.sys("devices"))
 	if err != nil {
 		return nil, fmt.Errorf("list what the kernel has mapped: %w", err)
@@ -58,9 +67,7 @@ func (a Attacher) mappings() ([]mapping, error) {
 		if err != nil {
 			return nil, fmt.Errorf("look at the mapped device %s: %w", entry.Name(), err)
 		}
-		if m.volume.Image.Name != "" {
-			mappings = append(mappings, m)
-		}
+		mappings = append(mappings, m)
 	}
 	return mappings, nil
 }
@@ -84,7 +91,13 @@ func (a Attacher) read(id string) (mapping, error) {
 	if r.text("current_snap") != "-" {
 		m.volume.Image.Name = ""
 	}
-	m.readOnly = strings.Contains(","+lastField(r.text("config_info"))+",", ",ro,") || r.readOnly(m.major, m.minor)
+	options := lastField(r.text("config_info"))
+	for option := range strings.SplitSeq(options, ",") {
+		if user, ok := strings.CutPrefix(option, "name="); ok {
+			m.user = user
+		}
+	}
+	m.readOnly = strings.Contains(","+options+",", ",ro,") || r.readOnly(m.major, m.minor)
 	return m, r.err
 }
 

@@ -43,6 +43,8 @@ func Attach(stop context.Context, dir StateDir, connector ceph.Connector, http s
 		return err
 	}
 	attacher := &fuse.Attacher{Dir: dir.attachments(), Connector: connector, Keeper: store}
+	stop, attacher.Again = context.WithCancel(stop)
+	defer attacher.Again()
 	if err := attacher.Adopt(stop); err != nil {
 		// What cannot be cleaned now is in nobody's way: each volume has its own place.
 		klog.ErrorS(err, "Not everything that an earlier process left is in order")

@@ -53,6 +53,12 @@ func (c *Client) Resize(ctx context.Context, volumeID string) (device attach.Dev
 	return device, c.call(ctx, pathResize, reference{volumeID}, &device)
 }
 
+// Renew has what is attached of a cluster use other credentials.
+func (c *Client) Renew(ctx context.Context, credentials ceph.Credentials) (used map[string]string, err error) {
+	step.Enter(ctx, "go over to other credentials (attach process)")
+	return used, c.call(ctx, pathRenew, credentials, &used)
+}
+
 func (c *Client) call(ctx context.Context, path string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {

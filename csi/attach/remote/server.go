@@ -28,6 +28,9 @@ func Handler(a attach.Attacher) http.Handler {
 	mux.Handle("POST "+pathDevices, answer(func(ctx context.Context, _ struct{}) ([]attach.Device, error) {
 		return a.List(ctx)
 	}))
+	if r, ok := a.(attach.Renewer); ok {
+		mux.Handle("POST "+pathRenew, answer(r.Renew))
+	}
 	return mux
 }
 

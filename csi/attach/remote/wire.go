@@ -15,6 +15,7 @@ const (
 	pathDetach  = "/v1/detach"
 	pathResize  = "/v1/resize"
 	pathDevices = "/v1/devices"
+	pathRenew   = "/v1/renew"
 )
 
 // reference names a volume.

@@ -28,6 +28,7 @@ func Run(t *testing.T, connector ceph.Connector, cred ceph.Credentials) {
 	t.Run("status", suite.status)
 	t.Run("pools", suite.pools)
 	t.Run("users", suite.users)
+	t.Run("keys", suite.keys)
 	t.Run("OSDs", suite.osds)
 	t.Run("releases", suite.releases)
 	t.Run("options", suite.options)

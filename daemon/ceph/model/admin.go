@@ -264,7 +264,11 @@ func (c *Cluster) RemoveUser(ctx context.Context, entity string) error {
 		return err
 	}
 	defer c.mu.Unlock()
+	if _, ok := c.users[entity]; ok {
+		c.removed[entity] = true
+	}
 	delete(c.users, entity)
+	delete(c.pending, entity)
 	return nil
 }
 

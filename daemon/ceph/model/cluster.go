@@ -33,6 +33,8 @@ type Cluster struct {
 	states   map[string]int      // PGs by state; nil follows the OSDs
 	recovers bool                // some PGs are not clean, whatever is up
 	users    map[string]user
+	pending  map[string]ceph.Key // entity → its next key
+	removed  map[string]bool     // users that there were
 	pools    map[int64]*pool
 	nextPool int64
 	nextID   uint64 // of images and snapshots
@@ -64,7 +66,7 @@ func New(fsid string, mons ...string) *Cluster {
 	}
 	return &Cluster{
 		FSID: fsid, mons: mons, quorum: mons, mgr: "a",
-		keys: map[string]ceph.Key{}, out: map[int]bool{}, moving: map[int]bool{}, noOut: map[string]bool{}, users: map[string]user{}, pools: map[int64]*pool{},
+		keys: map[string]ceph.Key{}, out: map[int]bool{}, moving: map[int]bool{}, noOut: map[string]bool{}, users: map[string]user{}, pending: map[string]ceph.Key{}, removed: map[string]bool{}, pools: map[int64]*pool{},
 		config: map[ceph.Setting]string{}, calls: map[string]int{},
 		capacity: map[int64]int64{}, blocked: map[string]time.Time{},
 		releases: releases{versions: map[string]string{}, mons: "tentacle", osds: "tentacle"},
@@ -77,6 +79,11 @@ func (c *Cluster) Connect(_ context.Context, cred ceph.Credentials, _ ceph.Conne
 	defer c.mu.Unlock()
 	if cred.FSID != "" && cred.FSID != c.FSID {
 		return nil, ceph.Errorf(ceph.Invalid, "connect", "the mons serve cluster %s, not %s", c.FSID, cred.FSID)
+	}
+	if entity := "client." + cred.User; cred.User != "" && (c.users[entity].key != "" || c.removed[entity]) {
+		if err := c.login(entity, cred.Key); err != nil {
+			return nil, err
+		}
 	}
 	c.clients++
 	return &conn{Cluster: c, addrs: fmt.Sprintf("127.0.0.1:0/%d", c.clients)}, nil

@@ -9,9 +9,10 @@ import (
 )
 
 type authAnswer []struct {
-	Entity string            `json:"entity"`
-	Key    string            `json:"key"`
-	Caps   map[string]string `json:"caps"`
+	Entity  string            `json:"entity"`
+	Key     string            `json:"key"`
+	Pending string            `json:"pending_key"`
+	Caps    map[string]string `json:"caps"`
 }
 
 // EnsureUser creates or changes a CephX user and returns its key.
@@ -62,4 +63,31 @@ func (c *conn) RemoveUser(ctx context.Context, entity string) error {
 		return nil
 	}
 	return err
+}
+
+// PendingKey returns a user's next key.
+func (c *conn) PendingKey(ctx context.Context, entity string) (ceph.Key, error) {
+	var made authAnswer
+	if err := c.ask(ctx, command{"prefix": "auth get-or-create-pending", "entity": entity}, &made); err != nil {
+		return "", err
+	}
+	if len(made) != 1 || made[0].Pending == "" {
+		return "", ceph.Errorf(ceph.Unexpected, "auth get-or-create-pending "+entity, "no pending key in the answer")
+	}
+	return ceph.Key(made[0].Pending), nil
+}
+
+// CommitKey makes a pending key the only one.
+func (c *conn) CommitKey(ctx context.Context, entity string, key ceph.Key) error {
+	var found authAnswer
+	if err := c.ask(ctx, command{"prefix": "auth get", "entity": entity}, &found); err != nil {
+		return err
+	}
+	switch {
+	case len(found) != 1 || ceph.Key(found[0].Key) != key && ceph.Key(found[0].Pending) != key:
+		return ceph.Errorf(ceph.Invalid, "auth commit-pending "+entity, "Ceph has another key of it, and none or another that is pending")
+	case ceph.Key(found[0].Key) == key:
+		return nil
+	}
+	return c.tell(ctx, command{"prefix": "auth commit-pending", "entity": entity})
 }

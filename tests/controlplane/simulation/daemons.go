@@ -29,6 +29,7 @@ func (w *World) daemons(pods []corev1.Pod) {
 	if w.Ceph == nil {
 		return
 	}
+	w.mgrs(of["mgr"])
 	active := ""
 	if len(of["mgr"]) > 0 {
 		active = of["mgr"][0].Labels[kube.LabelInstance]
@@ -37,7 +38,7 @@ func (w *World) daemons(pods []corev1.Pod) {
 	w.setVersions(pods)
 	up := map[int]bool{}
 	for _, pod := range of["osd"] {
-		if w.hasQuorum() && !w.disk(pod).failed {
+		if w.hasQuorum() && !w.disk(pod).failed && w.database(pod) {
 			up[w.osd(pod)] = true
 		}
 	}
@@ -56,8 +57,8 @@ func (w *World) osd(pod *corev1.Pod) int {
 	require.NoError(w.t, err)
 	var secret corev1.Secret
 	require.True(w.t, w.has(&secret, pod.Spec.Containers[0].Env[0].ValueFrom.SecretKeyRef.Name))
-	w.readable("osd."+flag(args, "--id"), secret.Data["key"], pod)
-	w.login(uuid, id, ceph.Key(secret.Data["key"]))
+	w.known(uuid, id)
+	w.enter("osd."+flag(args, "--id"), pod)
 
 	d := w.disk(pod)
 	if d.uuid == "" {
@@ -66,8 +67,44 @@ func (w *World) osd(pod *corev1.Pod) int {
 		w.report(d.node)
 	}
 	require.Equal(w.t, d.uuid, uuid, "%s of %s holds another OSD already", device, pod.Spec.NodeName)
-	w.Ceph.Boot(id, pod.Spec.NodeName, diskSize)
+	size := int64(diskSize)
+	if db := w.dbDisk(pod); db != nil {
+		size *= 2
+	}
+	w.Ceph.Boot(id, pod.Spec.NodeName, size)
 	return id
+}
+
+// dbDisk that an OSD's pod has its database on; nil is its own.
+func (w *World) dbDisk(pod *corev1.Pod) *disk {
+	device := flag(pod.Spec.Containers[0].Command, "--db-device")
+	return w.disks[pod.Spec.NodeName+"/"+strings.TrimPrefix(device, "/dev/disk/by-id/")]
+}
+
+// database makes an OSD's database on a blank device, with the OSD, and reports whether
+// the OSD has it, or needs none.
+func (w *World) database(pod *corev1.Pod) bool {
+	args := pod.Spec.Containers[0].Command
+	uuid, d, db := flag(args, "--uuid"), w.disk(pod), w.dbDisk(pod)
+	if db == nil {
+		return flag(args, "--db-device") == ""
+	}
+	if d.uuid == "" && db.uuid == "" && db.dbOf == "" {
+		db.dbOf = uuid
+		w.report(db.node)
+	}
+	return !db.failed && db.dbOf == uuid
+}
+
+// Databases are the devices that hold one: node/device → UUID of its OSD.
+func (w *World) Databases() map[string]string {
+	found := map[string]string{}
+	for at, d := range w.disks {
+		if d.dbOf != "" {
+			found[at] = d.dbOf
+		}
+	}
+	return found
 }
 
 // disk that an OSD's pod is for.
@@ -113,15 +150,13 @@ func (w *World) Move(node, device, to, as string) {
 	w.report(to)
 }
 
-// login checks that Ceph knows an OSD's key.
-func (w *World) login(uuid string, id int, key ceph.Key) {
+// known checks that Ceph knows an OSD.
+func (w *World) known(uuid string, id int) {
 	conn, err := w.Ceph.Connect(w.context(), ceph.Credentials{}, ceph.ConnectOptions{})
 	require.NoError(w.t, err)
 	osds, err := conn.OSDs(w.context())
 	require.NoError(w.t, err)
 	require.True(w.t, slices.ContainsFunc(osds, func(o ceph.OSD) bool { return o.ID == id && o.UUID == uuid }), "Ceph does not know osd.%d with UUID %s", id, uuid)
-	_, err = conn.NewOSD(w.context(), uuid, key, "")
-	require.NoError(w.t, err, "osd.%d logs in with a key that Ceph does not know", id)
 }
 
 // Secret of the world's namespace.

@@ -154,7 +154,7 @@ func (w *World) mountable(pod *corev1.Pod) bool {
 			return false
 		}
 		for _, item := range volume.Secret.Items {
-			if len(secret.Data[item.Key]) == 0 {
+			if _, has := secret.Data[item.Key]; !has {
 				return false
 			}
 		}

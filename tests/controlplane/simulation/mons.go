@@ -30,8 +30,9 @@ func storeOf(pod *corev1.Pod) string {
 }
 
 // needsStore reports whether a mon does not run without its store.
-func needsStore(pod *corev1.Pod) bool {
-	return strings.Contains(pod.Spec.Containers[0].Command[2], "no store of mon")
+func (w *World) needsStore(pod *corev1.Pod) bool {
+	joined := w.Secret(pod.Labels[kube.LabelCluster] + "-bootstrap").Data["joined"]
+	return slices.Contains(strings.Fields(string(joined)), pod.Labels[kube.LabelInstance])
 }
 
 // hasStore makes a mon's store where there is none, as ceph-mon does, and reports
@@ -40,7 +41,7 @@ func (w *World) hasStore(pod *corev1.Pod) bool {
 	at, env := storeOf(pod), pod.Spec.Containers[0].Env
 	fsid := value(env, "FSID")
 	if w.stores[at] == nil {
-		if needsStore(pod) {
+		if w.needsStore(pod) {
 			return false
 		}
 		if w.Ceph != nil && !w.hasQuorum() {
@@ -90,6 +91,7 @@ func (w *World) mons(pods []*corev1.Pod) {
 			w.Ceph.Number = w.number
 			release := releases[w.releaseOf(pods)]
 			w.Ceph.SetReleases(release, release)
+			w.found(w.Secret(pods[0].Labels[kube.LabelCluster] + "-keys"))
 			w.readable("mon.a", w.Secret(pods[0].Labels[kube.LabelCluster] + "-keys").Data["mon"], pods[0])
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -32,7 +33,7 @@ type operator struct {
 }
 
 // cephWrites are the calls that change Ceph.
-var cephWrites = []string{"NewOSD", "EnsureUser", "RemoveUser", "EnsurePool", "RemovePool", "RemoveMon", "SetConfig", "UnsetConfig", "SetOSDOut", "PurgeOSD", "DestroyOSD", "RenewOSD", "SetNoOut", "RequireOSDRelease"}
+var cephWrites = []string{"NewOSD", "EnsureUser", "RemoveUser", "EnsurePool", "RemovePool", "RemoveMon", "SetConfig", "UnsetConfig", "SetOSDOut", "PurgeOSD", "DestroyOSD", "RenewOSD", "SetNoOut", "RequireOSDRelease", "PendingKey", "CommitKey"}
 
 type killed struct{ write string }
 
@@ -193,10 +194,18 @@ func (w *World) OperatorClient() client.Client {
 }
 
 // LaggingClient is OperatorClient over a cache that lags: its lists are as they
-// were when Remember was last called.
-func (w *World) LaggingClient() client.Client {
+// were when Remember was last called. Where kinds are given only theirs are, as when
+// the watches of these were dropped unnoticed.
+func (w *World) LaggingClient(kinds ...client.ObjectList) client.Client {
+	lags := map[reflect.Type]bool{}
+	for _, kind := range kinds {
+		lags[reflect.TypeOf(kind)] = true
+	}
 	return interceptor.NewClient(w.OperatorClient().(client.WithWatch), interceptor.Funcs{
 		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			if len(lags) > 0 && !lags[reflect.TypeOf(list)] {
+				return c.List(ctx, list, opts...)
+			}
 			then := &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: w.operator.seen, ResourceVersionMatch: metav1.ResourceVersionMatchExact}}
 			return c.List(ctx, list, append([]client.ListOption{then}, opts...)...)
 		},

@@ -49,6 +49,7 @@ type World struct {
 	quorate  bool
 	removed  map[string]bool   // mons that were taken out of the monmap
 	lost     map[string]bool   // nodes on which nothing runs
+	entered  map[string]bool   // pods whose daemons have logged in
 	disks    map[string]*disk  // node/device
 	stores   map[string]*store // node/mon
 	images   map[string]string // image → version of Ceph in it
@@ -67,6 +68,7 @@ type disk struct {
 	uuid, fsid string
 	id         int
 	failed     bool // neither shown nor readable
+	dbOf       string
 }
 
 // Nodes of every World.
@@ -75,7 +77,7 @@ var Nodes = []string{"node1", "node2", "node3"}
 // New returns a world whose disks are blank, in a namespace of its own.
 func New(t testing.TB) *World {
 	_, c := controlplane.Start(t)
-	w := &World{t: t, Client: c, disks: map[string]*disk{}, stores: map[string]*store{}, images: map[string]string{"cairn.storage/ceph:20.2.4": "20.2.4"}, crashes: map[string]bool{}, runs: map[string]started{}, removed: map[string]bool{}, lost: map[string]bool{}}
+	w := &World{t: t, Client: c, disks: map[string]*disk{}, stores: map[string]*store{}, images: map[string]string{"cairn.storage/ceph:20.2.4": "20.2.4"}, crashes: map[string]bool{}, runs: map[string]started{}, removed: map[string]bool{}, lost: map[string]bool{}, entered: map[string]bool{}}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "world-"}}
 	require.NoError(t, c.Create(t.Context(), namespace))
 	w.Namespace = namespace.Name
@@ -156,6 +158,9 @@ func (w *World) report(node string) {
 		if d.uuid != "" {
 			device.Usable, device.Reason = false, v1alpha1.DeviceHasOSD
 			device.OSD = &v1alpha1.DeviceOSD{ID: int32(d.id), UUID: d.uuid, FSID: d.fsid}
+		}
+		if d.dbOf != "" {
+			device.Usable, device.Reason, device.DBOf = false, v1alpha1.DeviceHasOSD, d.dbOf
 		}
 		seen.Status.Devices = append(seen.Status.Devices, device)
 	}

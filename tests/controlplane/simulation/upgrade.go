@@ -173,7 +173,7 @@ func (w *World) cannotRun(pod *corev1.Pod) *corev1.ContainerStateWaiting {
 	switch {
 	case w.images[image] == "":
 		return &corev1.ContainerStateWaiting{Reason: "ErrImagePull", Message: "failed to pull " + image + ": not found"}
-	case pod.Labels[kube.LabelComponent] == "mon" && w.stores[storeOf(pod)] == nil && needsStore(pod):
+	case pod.Labels[kube.LabelComponent] == "mon" && w.stores[storeOf(pod)] == nil && w.needsStore(pod):
 		return &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}
 	case w.crashes[image] && pod.Labels[kube.LabelComponent] != upgrade.Component:
 		return &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}

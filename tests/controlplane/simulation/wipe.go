@@ -23,7 +23,16 @@ func (w *World) jobs(running []corev1.Pod) {
 	for i := range jobs.Items {
 		job := &jobs.Items[i]
 		node := job.Spec.Template.Spec.NodeName
+		if job.DeletionTimestamp != nil && !w.lost[node] {
+			job.Finalizers = nil // its pods are gone
+			require.NoError(w.t, client.IgnoreNotFound(w.Client.Update(w.context(), job)))
+			continue
+		}
 		if job.Status.Succeeded > 0 || w.lost[node] {
+			continue
+		}
+		if job.Labels[kube.LabelComponent] == "free-db" {
+			w.freeDB(job, running)
 			continue
 		}
 		if job.Labels[kube.LabelComponent] == "mon-recovery" {
@@ -41,10 +50,29 @@ func (w *World) jobs(running []corev1.Pod) {
 	}
 }
 
+// freeDB empties the DB device of an OSD.
+func (w *World) freeDB(job *batchv1.Job, running []corev1.Pod) {
+	command := job.Spec.Template.Spec.Containers[0].Command
+	uuid := flag(command, "--osd")
+	for _, pod := range running {
+		if pod.Labels[kube.LabelComponent] == "osd" && flag(pod.Spec.Containers[0].Command, "--uuid") == uuid {
+			w.violated("the database of %s was emptied while it ran", pod.Name)
+		}
+	}
+	for _, d := range w.disks {
+		if d.node == job.Spec.Template.Spec.NodeName && d.dbOf == uuid {
+			d.dbOf = ""
+			w.report(d.node)
+		}
+	}
+	job.Status.Succeeded = 1
+	require.NoError(w.t, w.Client.Status().Update(w.context(), job))
+}
+
 func (w *World) wipe(node string, command []string) {
 	fsid := flag(command, "--fsid")
 	for _, d := range w.disks {
-		if d.node == node && fsid != "" && d.fsid == fsid {
+		if d.node == node && fsid != "" && (d.fsid == fsid || d.dbOf != "") {
 			*d = disk{node: d.node, name: d.name}
 		}
 	}

@@ -65,6 +65,11 @@ func (p conn) Close() (err error) {
 	return
 }
 
+func (p conn) CommitKey(a0 context.Context, a1 string, a2 ceph.Key) (err error) {
+	err = p.life.call("Conn.CommitKey", func() error { err = p.real.CommitKey(a0, a1, a2); return err })
+	return
+}
+
 func (p conn) Config(a0 context.Context) (r0 []ceph.Setting, err error) {
 	err = p.life.call("Conn.Config", func() error { r0, err = p.real.Config(a0); return err })
 	return
@@ -180,6 +185,11 @@ func (p conn) Option(a0 context.Context, a1 string) (r0 *ceph.Option, err error)
 
 func (p conn) OptionNames(a0 context.Context) (r0 []string, err error) {
 	err = p.life.call("Conn.OptionNames", func() error { r0, err = p.real.OptionNames(a0); return err })
+	return
+}
+
+func (p conn) PendingKey(a0 context.Context, a1 string) (r0 ceph.Key, err error) {
+	err = p.life.call("Conn.PendingKey", func() error { r0, err = p.real.PendingKey(a0, a1); return err })
 	return
 }
 

@@ -1,0 +1,133 @@
+package cluster
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/operator/kube"
+	"github.com/cairn-storage/cairn/operator/osd"
+)
+
+// freeComponent is the label of the Jobs that empty DB devices.
+const freeComponent = "free-db"
+
+// observeFreeing reads the Jobs that empty the DB devices of OSDs that are gone.
+func (r *Reconciler) observeFreeing(ctx context.Context, o *Observed) error {
+	if !slices.ContainsFunc(slices.Collect(maps.Values(o.Secrets)), func(secret *corev1.Secret) bool {
+		return secret.Annotations[kube.AnnotationDB] != "" && secret.Annotations[kube.AnnotationLeaving] != ""
+	}) {
+		return nil
+	}
+	// An old list does not show the database, and the device would keep it for ever.
+	if err := r.observeInventory(ctx, o, r.Live); err != nil {
+		return err
+	}
+	var jobs batchv1.JobList
+	if err := r.Live.List(ctx, &jobs, client.InNamespace(o.Cluster.Namespace), client.MatchingLabels{kube.LabelCluster: o.Cluster.Name, kube.LabelComponent: freeComponent}); err != nil {
+		return fmt.Errorf("list Jobs: %w", err)
+	}
+	if o.Jobs == nil {
+		o.Jobs = map[string]*batchv1.Job{}
+	}
+	index(o.Jobs, jobs.Items)
+	return nil
+}
+
+// freeDB is the next step until the DB device of an OSD that Ceph does not know any more is
+// free. The Job that empties it goes before the OSD's Secret: what may come after it under
+// the same UUID must not meet it.
+func (p *planner) freeDB(target osd.Target) (s Step, left bool) {
+	db, known := p.o.madeWith(target.UUID)
+	if !known || db == "" {
+		return s, false
+	}
+	node, jobName := p.o.nodeWithDB(target.UUID), p.o.freeingName(target.UUID)
+	job := p.o.Jobs[jobName]
+	if job == nil && node == "" {
+		return s, false
+	}
+	what := fmt.Sprintf("empty the DB device %s of the OSD of %s on node %s", db, target.Device, target.Node)
+	s = step(target.Name()+"-db", what, "Ceph knows that OSD no more", "")
+	switch {
+	case job == nil && (p.o.node(node) == nil || !kube.NodeAnswers(p.o.node(node))):
+		s.Gate, s.Reason = fmt.Sprintf("node %s, which has the device, is ready", node), v1alpha1.ReasonNodeGone
+	case job == nil:
+		s.Create = []client.Object{p.o.freeingJob(p.d.helperImage, target.UUID, node)}
+	case job.DeletionTimestamp != nil:
+		s.What, s.Wait = "wait for Job "+jobName+" to be gone, asked for at "+clock(job.DeletionTimestamp.Time), true
+	case job.Annotations[kube.AnnotationNode] != node:
+		s.Name += "-done"
+		s.What, s.Risk, s.Stop = "delete Job "+jobName+", whose work is done", v1alpha1.RiskNone, []client.Object{job}
+	case job.Status.Succeeded > 0:
+		s.What, s.Wait = fmt.Sprintf("wait until node %s shows the device %s to be empty", node, db), true
+	default:
+		s.What, s.Wait = fmt.Sprintf("wait for Job %s, which is to %s, since %s", jobName, what, clock(job.CreationTimestamp.Time)), true
+	}
+	return s, true
+}
+
+// leftDB reports whether a target is that of an OSD with a database which is gone, and not
+// forgotten yet: that comes before another is made there.
+func (p *planner) leftDB(target osd.Target) bool {
+	db, _ := p.o.madeWith(target.UUID)
+	return db != "" && p.o.osd(target.UUID) == nil && p.o.marked(target.UUID)
+}
+
+func (o *Observed) freeingName(uuid string) string {
+	return fmt.Sprintf("%s-free-db-%s", o.Cluster.Name, o.freeingInstance(uuid))
+}
+
+// freeingInstance is this StorageCluster's own.
+func (o *Observed) freeingInstance(uuid string) string {
+	sum := sha256.Sum256([]byte(string(o.Cluster.UID) + "/" + uuid))
+	return hex.EncodeToString(sum[:6])
+}
+
+// freeingJob empties the DB device of one OSD. The label is looked at once more on the node.
+func (o *Observed) freeingJob(image, uuid, node string) *batchv1.Job {
+	instance := o.freeingInstance(uuid)
+	command := []string{"cairn-daemon", "wipe", "--fsid", o.Keys.FSID, "--osd", uuid, "--db-only"}
+	return wipeJob(o.Cluster, freeComponent, o.freeingName(uuid), instance, image, node, command)
+}
+
+// wipeJob runs cairn-daemon on a node until it succeeds; why it does not is in the
+// StorageCluster's status.
+func wipeJob(cluster *v1alpha1.StorageCluster, component, name, instance, image, node string, command []string) *batchv1.Job {
+	job := &batchv1.Job{
+		ObjectMeta: kube.Meta(cluster, name, component, instance),
+		Spec: batchv1.JobSpec{
+			BackoffLimit: ptr.To[int32](1 << 20),
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: kube.Labels(cluster, component, instance)},
+				Spec:       wipePod(cluster, component, image, node, command),
+			},
+		},
+	}
+	job.Annotations[kube.AnnotationNode] = node
+	return job
+}
+
+// emptied has the database of an OSD be gone from its device.
+func (w *imagined) emptied(job *batchv1.Job) {
+	w.Inventory = maps.Clone(w.Inventory)
+	for node, seen := range w.Inventory {
+		seen = seen.DeepCopy()
+		for i := range seen.Status.Devices {
+			if d := &seen.Status.Devices[i]; d.DBOf != "" && w.freeingName(d.DBOf) == job.Name {
+				d.DBOf, d.Usable, d.Reason, d.Message = "", true, "", ""
+			}
+		}
+		w.Inventory[node] = seen
+	}
+}
