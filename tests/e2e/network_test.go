@@ -45,6 +45,29 @@ func encryptsConnections(t *testing.T) {
 	w.endVerb(t, "encryption", "connections encrypted and not, all daemons restarted twice")
 }
 
+// changesHostMons takes two of three mons of a cluster on the host network away and adds
+// two again, while every acknowledged write is recorded. Those have other names, and the
+// addresses of their nodes; the clients follow.
+func changesHostMons(t *testing.T, cluster string) {
+	ctx := bounded(t)
+	w := startWriterOn(t, "hosted", cluster)
+	for _, count := range []string{"1", "3"} {
+		_, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "patch", "storagecluster", cluster, "--type=merge", "-p", `{"spec":{"mon":{"count":`+count+`}}}`)
+		require.NoError(t, err)
+		require.NoError(t, story.UntilReady(ctx, "storagecluster/"+cluster))
+	}
+	addresses, err := kubectl.Run(ctx, "get", "nodes", "-o", `jsonpath={range .items[*]}{.status.addresses[?(@.type=="InternalIP")].address} {end}`)
+	require.NoError(t, err)
+	dump := inCephOf(t, cluster, "ceph mon dump 2>/dev/null")
+	for _, address := range strings.Fields(addresses) {
+		require.Contains(t, dump, "[v2:"+address+":3300/0,v1:"+address+":6789/0]")
+	}
+	for _, name := range []string{"mon.a", "mon.d", "mon.e"} {
+		require.Contains(t, dump, name)
+	}
+	w.endVerb(t, "mon_count_host", "mons of the host network 3, 1, 3")
+}
+
 // setNetwork of the cluster, and wait until it is so.
 func setNetwork(t *testing.T, network string) {
 	_, err := kubectl.Run(bounded(t), "-n", kubectl.Namespace, "patch", "storagecluster", story.Cluster, "--type=merge", "-p", `{"spec":{"network":`+network+`}}`)
