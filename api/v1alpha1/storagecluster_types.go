@@ -42,6 +42,7 @@ type StorageClusterList struct {
 }
 
 // StorageClusterSpec is what the cluster should be.
+// +kubebuilder:validation:XValidation:rule="!(has(self.network) && has(self.network.provider) && self.network.provider == 'host' && has(self.mon) && has(self.mon.allowSharedNode) && self.mon.allowSharedNode)",message="spec.mon.allowSharedNode: not with spec.network.provider host: the mons of one node would have one address"
 type StorageClusterSpec struct {
 	// Ceph chooses the release and its options.
 	// +kubebuilder:default={}

@@ -110,6 +110,8 @@ func TestAWrongStorageClusterIsRefusedWithTheFieldAndWhatIsRight(t *testing.T) {
 			storage + `, network: {encryption: true, compression: true}}`, []string{"spec.network.compression", "not together with encryption"}},
 		"an option that is the network's": {
 			storage + `, ceph: {config: {global: {ms_service_mode: crc}}}}`, []string{"ms_service_mode", "are set by spec.network.encryption and spec.network.compression"}},
+		"mons of one node with one address": {
+			storage + `, network: {provider: host}, mon: {allowSharedNode: true}}`, []string{"spec.mon.allowSharedNode", "not with spec.network.provider host"}},
 		"a data path that is relative": {
 			storage + `, dataPath: var/lib/cairn}`, []string{"spec.dataPath", "absolute path", "/var/lib/cairn"}},
 		"a data path that climbs": {

@@ -62,6 +62,9 @@ func desired(o *Observed, helperImage string) *Desired {
 		return d
 	}
 	for _, m := range d.Mons {
+		if m.Address == "" && mon.OnHost(o.Cluster) {
+			m.Address = o.nodeAddress(m.Node)
+		}
 		d.MonServices = append(d.MonServices, mon.Service(o.Cluster, o.Keys.FSID, m))
 	}
 	d.Keyrings = o.Keys.keyrings(o.Cluster, d.Mons, mgrNames(o.Cluster))
@@ -158,6 +161,9 @@ func monNodes(o *Observed) (nodes []corev1.Node) {
 	selector := labels.SelectorFromSet(o.Cluster.Spec.Placement.NodeSelector)
 	for i := range o.Nodes {
 		node := &o.Nodes[i]
+		if mon.OnHost(o.Cluster) && o.nodeAddress(node.Name) == "" {
+			continue
+		}
 		if kube.NodeReady(node) && selector.Matches(labels.Set(node.Labels)) && tolerated(node.Spec.Taints, o.Cluster.Spec.Placement.Tolerations) {
 			nodes = append(nodes, *node)
 		}

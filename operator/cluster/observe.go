@@ -267,16 +267,24 @@ func anyRunning(pods []corev1.Pod, component string) bool {
 
 // nodeAddress is a node's internal address.
 func (o *Observed) nodeAddress(name string) string {
+	if addresses := o.nodeAddresses(name); len(addresses) > 0 {
+		return addresses[0]
+	}
+	return ""
+}
+
+// nodeAddresses are all of a node's internal addresses.
+func (o *Observed) nodeAddresses(name string) (addresses []string) {
 	node := o.node(name)
 	if node == nil {
-		return ""
+		return nil
 	}
 	for _, address := range node.Status.Addresses {
 		if address.Type == corev1.NodeInternalIP {
-			return address.Address
+			addresses = append(addresses, address.Address)
 		}
 	}
-	return ""
+	return addresses
 }
 
 // stateOf is what Ceph says of itself; nil while it cannot be asked.

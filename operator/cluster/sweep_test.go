@@ -42,6 +42,7 @@ var verbs = []verb{
 	{"fewer and more mons", beginMonCount, []string{"ceph RemoveMon"}},
 	{"move a mon", beginMonMove, []string{"ceph RemoveMon"}},
 	{"replace a lost mon", beginFailover, []string{"ceph RemoveMon"}},
+	{"replace it on the host network", beginHostFailover, []string{"ceph RemoveMon", "apply ConfigMap main-ceph-conf"}},
 	{"rebuild a lost quorum", beginRecovery, []string{"create *v1.Job main-mon-keep", "delete *v1.Service main-mon-b", "create *v1.Job main-mon-rebuild"}},
 	{"change options", beginOptions, []string{"ceph SetConfig", "ceph UnsetConfig"}},
 	{"rotate the daemons' keys", beginDaemonKeys, []string{"ceph PendingKey", "ceph CommitKey"}},
@@ -310,8 +311,10 @@ func (s *site) label(name, label, value string) {
 	require.NoError(s.t, s.Client.Update(s.t.Context(), &node))
 }
 
-func beginFailover(t *testing.T) (*site, func()) {
-	s := clocked(t)
+func beginFailover(t *testing.T) (*site, func()) { return beginFailoverOf(t) }
+
+func beginFailoverOf(t *testing.T, change ...func(*v1alpha1.StorageCluster)) (*site, func()) {
+	s := clocked(t, change...)
 	s.Spare("node4")
 	return s, func() {
 		s.Lose("node3")

@@ -26,6 +26,8 @@ const (
 	AnnotationDevice  = "cairn.storage/device"
 	// AnnotationMissing of a mon's Service is since when the mon is out of quorum.
 	AnnotationMissing = "cairn.storage/out-of-quorum-since"
+	// AnnotationAddress of a mon's Service is the mon's address in the host network.
+	AnnotationAddress = "cairn.storage/address"
 	// AnnotationJoined of a mon's Service says that the mon was in quorum: it does not
 	// run without its store any more.
 	AnnotationJoined = "cairn.storage/was-in-quorum"

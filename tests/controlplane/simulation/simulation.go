@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -97,12 +98,16 @@ func (w *World) boot(name string) {
 	require.NoError(w.t, ignoreExists(w.Client.Create(w.t.Context(), node)))
 	require.NoError(w.t, w.Client.Get(w.t.Context(), client.ObjectKey{Name: name}, node))
 	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: Address(name)}}
 	require.NoError(w.t, w.Client.Status().Update(w.t.Context(), node))
 	node.Spec.Taints = nil // a new node is tainted until its controller has seen it
 	require.NoError(w.t, w.Client.Update(w.t.Context(), node))
 	require.NoError(w.t, ignoreExists(w.Client.Create(w.t.Context(), &v1alpha1.NodeStorage{ObjectMeta: metav1.ObjectMeta{Name: name}})))
 	w.report(name)
 }
+
+// Address of a node.
+func Address(node string) string { return "10.9.0." + strings.TrimPrefix(node, "node") }
 
 // Lose has nothing run on a node any more, and Kubernetes notice.
 func (w *World) Lose(name string) {
