@@ -67,7 +67,7 @@ func fill(s *v1alpha1.StorageClusterStatus, o *Observed, d *Desired) {
 			up++
 		}
 	}
-	s.OSDs = daemons(len(d.Targets), up)
+	s.OSDs = daemons(len(d.Targets)+len(d.NewClaims), up)
 	s.Versions = map[string]int32{}
 	for version, count := range c.Versions {
 		s.Versions[version] = int32(count)
