@@ -44,6 +44,18 @@ func TestAWrongStorageClusterIsRefusedWithTheFieldAndWhatIsRight(t *testing.T) {
 		"no storage": {`{spec: {}}`, []string{"spec.storage", "Required"}},
 		"storage without nodes": {
 			`{spec: {storage: {}}}`, []string{"spec.storage", "name the nodes in spec.storage.nodes", "spec.storage.nodeSelector"}},
+		"claims below the size of an OSD": {
+			`{spec: {storage: {claims: [{name: fast, count: 1, size: 1023Mi, portable: true}]}}}`, []string{"spec.storage.claims[0].size", "must be 1Gi or more"}},
+		"claims of a negative count": {
+			`{spec: {storage: {claims: [{name: fast, count: -1, size: 10Gi, portable: true}]}}}`, []string{"spec.storage.claims[0].count", "greater than or equal to 0"}},
+		"claims that do not say whether they may move": {
+			`{spec: {storage: {claims: [{name: fast, count: 1, size: 10Gi}]}}}`, []string{"spec.storage.claims[0].portable", "Required"}},
+		"claims named twice": {
+			`{spec: {storage: {claims: [{name: fast, count: 1, size: 10Gi, portable: true}, {name: fast, count: 2, size: 10Gi, portable: true}]}}}`, []string{"spec.storage.claims[1]", "Duplicate"}},
+		"claims whose name no claim can have": {
+			`{spec: {storage: {claims: [{name: Fast, count: 1, size: 10Gi, portable: true}]}}}`, []string{"spec.storage.claims[0].name", "lower-case letters"}},
+		"an empty list of claims": {
+			`{spec: {storage: {claims: []}}}`, []string{"spec.storage", "or ask for claims in spec.storage.claims"}},
 		"an empty list of nodes": {
 			`{spec: {storage: {nodes: []}}}`, []string{"spec.storage", "name the nodes in spec.storage.nodes"}},
 		"a node selector without a filter would take every device": {

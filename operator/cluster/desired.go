@@ -29,6 +29,8 @@ type Desired struct {
 	MonDeployments []*appsv1.Deployment
 	MgrDeployments []*appsv1.Deployment
 	Targets        []osd.Target
+	// NewClaims are to be made, GrownClaims to be larger.
+	NewClaims, GrownClaims []*corev1.PersistentVolumeClaim
 	// Leaving are OSDs that the spec has let go of.
 	Leaving        []osd.Target
 	OSDSecrets     []*corev1.Secret
@@ -94,15 +96,19 @@ func (d *Desired) desireDaemons(o *Observed) {
 func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 	targets, problems := osd.Targets(o.Cluster, o.Keys.FSID, o.Nodes, o.Inventory)
 	targets = d.withDBs(o, targets)
+	claimed := d.claimTargets(o)
+	onClaims := uuids(claimed)
+	targets = append(slices.DeleteFunc(targets, func(t osd.Target) bool { return onClaims[t.UUID] }), claimed...)
 	d.Leaving = o.leaving(targets)
 	d.Targets = append(targets, o.keptTargets(uuids(append(slices.Clone(targets), d.Leaving...)))...)
 	d.Problems = append(d.Problems, withoutKept(problems, d.Targets)...)
 	for i, target := range append(slices.Clone(d.Targets), d.Leaving...) {
 		known, key := o.osd(target.UUID), o.OSDKeys[target.UUID]
 		node := o.node(target.Node)
-		if known == nil || key == "" || node == nil {
+		if known == nil || key == "" || node == nil && target.Claim == "" {
 			continue
 		}
+		target.Size = o.claimSize(target)
 		live := o.Deployments[osd.DeploymentName(o.Cluster, known.ID)]
 		formatted := known.Up || known.Weight > 0 && !known.New || osd.Formatted(o.Secrets[osd.SecretName(o.Cluster, target.UUID)])
 		secret := o.osdSecret(target, known.ID, formatted)
@@ -125,6 +131,9 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 func (o *Observed) keptTargets(targets map[string]bool) (kept []osd.Target) {
 	for _, deployment := range o.Deployments {
 		if target := osd.TargetOf(deployment); deployment.Labels[kube.LabelComponent] == osd.Component && !targets[target.UUID] {
+			if secret := o.Secrets[osd.SecretName(o.Cluster, target.UUID)]; secret != nil && target.Claim != "" {
+				target = osd.TargetOf(secret)
+			}
 			kept = append(kept, target)
 		}
 	}
