@@ -38,6 +38,7 @@ var verbs = []verb{
 	{"remove a disk", beginRemoval, []string{"ceph SetOSDOut", "ceph PurgeOSD"}},
 	{"replace a disk", beginReplacement, []string{"ceph DestroyOSD", "ceph RenewOSD"}},
 	{"add a disk with a database, and remove it", beginDatabase, []string{"ceph NewOSD", "ceph PurgeOSD", "create *v1.Job main-free-db"}},
+	{"a disk grows", beginGrowth, []string{"ceph SetOSDWeight"}},
 	{"move a disk", beginMove, []string{"apply Deployment main-osd-3"}},
 	{"fewer and more mons", beginMonCount, []string{"ceph RemoveMon"}},
 	{"move a mon", beginMonMove, []string{"ceph RemoveMon"}},

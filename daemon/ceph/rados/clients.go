@@ -10,8 +10,8 @@ import (
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
 
-// session is one connection to a mon, as `sessions` tells it (src/mon/Session.h).
-type session struct {
+// monSession is one connection to a mon, as `sessions` tells it (src/mon/Session.h).
+type monSession struct {
 	Entity string `json:"entity_name"`
 	Socket struct {
 		Type string `json:"type"`
@@ -37,12 +37,12 @@ func (c *conn) OldClients(ctx context.Context) ([]ceph.Client, error) {
 	return slices.Compact(clients), nil
 }
 
-func (c *conn) sessions(ctx context.Context, mon string) (sessions []session, err error) {
+func (c *conn) sessions(ctx context.Context, mon string) (sessions []monSession, err error) {
 	op, text, err := command{"prefix": "sessions", "format": "json"}.encode()
 	if err != nil {
 		return nil, err
 	}
-	return call(ctx, c, op, func() ([]session, error) {
+	return call(ctx, c, op, func() ([]monSession, error) {
 		out, message, err := c.rados.MonCommandTarget(mon, [][]byte{text})
 		if err != nil {
 			return nil, explain(op+" of mon "+mon, message, err)
@@ -54,7 +54,7 @@ func (c *conn) sessions(ctx context.Context, mon string) (sessions []session, er
 	})
 }
 
-func oldClients(sessions []session) (clients []ceph.Client) {
+func oldClients(sessions []monSession) (clients []ceph.Client) {
 	for _, s := range sessions {
 		if !strings.HasPrefix(s.Entity, "client.") || s.Socket.Type != "v1" { // a mgr is a client, too
 			continue
