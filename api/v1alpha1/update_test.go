@@ -21,12 +21,18 @@ import (
 
 const clusterSpec = `{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1}]}]}}}`
 
+const clusterWithKeys = `{spec: {security: {cephx: {daemons: {keyGeneration: 3}, csi: {keyGeneration: 2}}}, storage: {nodes: [{name: n1, devices: [{name: disk1}]}]}}}`
+
 func TestWhatCannotBeChangedIsRefusedWithTheReason(t *testing.T) {
 	for name, test := range map[string]struct{ kind, before, patch, says string }{
 		"the network": {"StorageCluster", clusterSpec, `{spec: {network: {provider: host}}}`,
 			"spec.network.provider: cannot be changed, because every daemon's address would change at once"},
 		"the data path": {"StorageCluster", clusterSpec, `{spec: {dataPath: /data}}`,
 			"spec.dataPath: cannot be changed, because the mons' stores lie there"},
+		"the generation of the daemons' keys, to a lower one": {"StorageCluster", clusterWithKeys, `{spec: {security: {cephx: {daemons: {keyGeneration: 1}}}}}`,
+			"keyGeneration: cannot be lowered"},
+		"the generation of the CSI driver's keys, by leaving it out": {"StorageCluster", clusterWithKeys, `{spec: {security: null}}`,
+			"keyGeneration: cannot be lowered"},
 		"a pool's cluster": {"BlockPool", `{spec: {cluster: main}}`, `{spec: {cluster: other}}`,
 			"spec.cluster: cannot be changed"},
 		"a StorageClass's name": {"BlockPool", `{spec: {cluster: main, storageClass: {name: fast}}}`, `{spec: {storageClass: {name: slow}}}`,
@@ -45,6 +51,7 @@ func TestWhatCannotBeChangedIsRefusedWithTheReason(t *testing.T) {
 func TestWhatMayBeChangedIsTaken(t *testing.T) {
 	for name, test := range map[string]struct{ kind, before, patch string }{
 		"a device is added":            {"StorageCluster", clusterSpec, `{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1}, {name: disk2}]}]}}}`},
+		"the keys are made anew":       {"StorageCluster", clusterSpec, `{spec: {security: {cephx: {daemons: {keyGeneration: 2}, csi: {keyGeneration: 7}}}}}`},
 		"a mon count shrinks":          {"StorageCluster", clusterSpec, `{spec: {mon: {count: 1}}}`},
 		"a mon count grows":            {"StorageCluster", `{spec: {mon: {count: 1}, storage: {nodeSelector: {}, filter: {rotational: true}}}}`, `{spec: {mon: {count: 3}}}`},
 		"the image is another":         {"StorageCluster", clusterSpec, `{spec: {ceph: {image: "cairn.storage/ceph:20.2.5"}}}`},

@@ -37,6 +37,8 @@ type site struct {
 	t      *testing.T
 	name   string
 	client client.Client
+	// live is what the operator reads from the server itself; nil is what there is.
+	live   client.Reader
 	errors []error
 	now    func() time.Time
 	pass   func(time.Duration)
@@ -77,8 +79,12 @@ func (s *site) reconcile() *v1alpha1.StorageCluster {
 		s.client = s.OperatorClient()
 	}
 	c := s.cluster()
+	live := s.live
+	if live == nil {
+		live = s.Client
+	}
 	died, err := s.Operator(func() error {
-		r := &cluster.Reconciler{Client: s.client, Live: s.Client, Connections: s.Connections, Namespace: s.Namespace, Image: "cairn:test", Now: s.now, Events: s.events}
+		r := &cluster.Reconciler{Client: s.client, Live: live, Connections: s.Connections, Namespace: s.Namespace, Image: "cairn:test", Now: s.now, Events: s.events}
 		_, err := r.Reconcile(s.t.Context(), c)
 		return err
 	})

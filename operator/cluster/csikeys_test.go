@@ -1,12 +1,14 @@
 package cluster_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/daemon/ceph"
@@ -96,7 +98,7 @@ func beginCSIKeys(t *testing.T) (*site, func()) {
 
 func (s *site) rotatesCSI() {
 	s.edit(csiOf(2))
-	for range 12 * max(1, s.lag) {
+	for range max(12*max(1, s.lag), s.dropped+3) {
 		s.look()
 		s.say(mapped)
 		s.mustHave("csi-node.node2")
@@ -175,4 +177,37 @@ func TestTheRemovalOfAnOldUserWaitsForApproval(t *testing.T) {
 	s.looks(10)
 	require.Equal(t, 4, s.drivers(1))
 	require.Equal(t, v1alpha1.ReasonNeedsApproval, s.cluster().Status.Blocker.Reason)
+}
+
+// What the sweep looks at sees an operator that takes a node to use nothing but its new user.
+func TestTheSweepSeesAUserThatIsRemovedWhileItIsInUse(t *testing.T) {
+	s := drivenSite(t)
+	deaf := interceptor.NewClient(s.OperatorClient().(client.WithWatch), interceptor.Funcs{
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			err := c.List(ctx, list, opts...)
+			if nodes, ok := list.(*v1alpha1.NodeStorageList); ok {
+				for i := range nodes.Items {
+					s.mishear(&nodes.Items[i])
+				}
+			}
+			return err
+		},
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			err := c.Get(ctx, key, o, opts...)
+			if node, ok := o.(*v1alpha1.NodeStorage); ok && err == nil {
+				s.mishear(node)
+			}
+			return err
+		},
+	})
+	s.client, s.live = deaf, deaf
+	s.edit(csiOf(2))
+	s.looks(5)
+	require.NotContains(t, s.Ceph.Users(), "client.csi-node.node2")
+}
+
+// mishear takes a node to say that it uses the user that its Secret names alone.
+func (s *site) mishear(node *v1alpha1.NodeStorage) {
+	user := string(s.Secret(csidriver.NodeSecret(s.FSID(), node.Name)).Data["user"])
+	node.Annotations = map[string]string{v1alpha1.AnnotationCSIUsers: fmt.Sprintf(`{"%s":{"current":"%s"}}`, s.FSID(), user)}
 }

@@ -29,6 +29,10 @@ func (r *Reconciler) observeFreeing(ctx context.Context, o *Observed) error {
 	}) {
 		return nil
 	}
+	// An old list does not show the database, and the device would keep it for ever.
+	if err := r.observeInventory(ctx, o, r.Live); err != nil {
+		return err
+	}
 	var jobs batchv1.JobList
 	if err := r.Live.List(ctx, &jobs, client.InNamespace(o.Cluster.Namespace), client.MatchingLabels{kube.LabelCluster: o.Cluster.Name, kube.LabelComponent: freeComponent}); err != nil {
 		return fmt.Errorf("list Jobs: %w", err)

@@ -106,12 +106,8 @@ func (r *Reconciler) observeNodes(ctx context.Context, o *Observed) error {
 		return fmt.Errorf("list nodes: %w", err)
 	}
 	o.Nodes = nodes.Items
-	var inventory v1alpha1.NodeStorageList
-	if err := r.Client.List(ctx, &inventory); err != nil {
-		return fmt.Errorf("list NodeStorages: %w", err)
-	}
-	for i := range inventory.Items {
-		o.Inventory[inventory.Items[i].Name] = &inventory.Items[i]
+	if err := r.observeInventory(ctx, o, r.Client); err != nil {
+		return err
 	}
 	var pools v1alpha1.BlockPoolList
 	if err := r.Client.List(ctx, &pools, client.InNamespace(o.Cluster.Namespace)); err != nil {
@@ -121,6 +117,17 @@ func (r *Reconciler) observeNodes(ctx context.Context, o *Observed) error {
 		if pool.Spec.Cluster == o.Cluster.Name {
 			o.Pools = append(o.Pools, pool)
 		}
+	}
+	return nil
+}
+
+func (r *Reconciler) observeInventory(ctx context.Context, o *Observed, from client.Reader) error {
+	var inventory v1alpha1.NodeStorageList
+	if err := from.List(ctx, &inventory); err != nil {
+		return fmt.Errorf("list NodeStorages: %w", err)
+	}
+	for i := range inventory.Items {
+		o.Inventory[inventory.Items[i].Name] = &inventory.Items[i]
 	}
 	return nil
 }

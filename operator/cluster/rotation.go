@@ -78,9 +78,9 @@ func (p *planner) nextKey(name, entity string, g generationed) coming {
 	if p.o.Keys == nil || g.wanted() >= want {
 		return coming{g, entity, nil}
 	}
-	gate := ""
-	if p.o.Ceph == nil {
-		gate = "the mons have a quorum"
+	gate := p.unreached()
+	if p.o.Cluster.Status.Upgrade != nil {
+		gate = "the change of Ceph's image is over"
 	}
 	s := step(name, fmt.Sprintf("have Ceph make the next key of %s, beside the present one", entity),
 		fmt.Sprintf("spec.security.cephx.daemons.keyGeneration is %d, its key is of generation %d", want, g.Generation), gate)
