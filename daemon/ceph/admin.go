@@ -56,6 +56,9 @@ type Admin interface {
 	OldClients(ctx context.Context) ([]Client, error)
 	// SetOSDOut takes an OSD out of data placement, or back in.
 	SetOSDOut(ctx context.Context, id int, out bool) error
+	// SetOSDWeight gives an OSD its weight in the CRUSH map, in TiB. NotFound when the
+	// map does not have it.
+	SetOSDWeight(ctx context.Context, id int, weight float64) error
 	// StillNeeded says why an OSD cannot be destroyed without risk, in Ceph's words;
 	// empty when all that it holds is elsewhere in full, or there is no such OSD.
 	StillNeeded(ctx context.Context, id int) (string, error)

@@ -44,6 +44,8 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		return r.drop(ctx, o, s.DropClaim)
 	case s.SetOut != nil:
 		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.SetOSDOut(ctx, s.SetOut.ID, s.SetOut.Out) })
+	case s.SetWeight != nil:
+		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return setWeight(ctx, conn, *s.SetWeight) })
 	case s.RemoveMon != "":
 		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.RemoveMon(ctx, s.RemoveMon) })
 	case s.EndOSD != nil:

@@ -40,7 +40,7 @@ func (o *Observed) riskOf(s *Step) v1alpha1.Risk {
 		return v1alpha1.RiskNone
 	case s.NewOSD != nil:
 		return o.riskOfNewOSD()
-	case s.SetOut != nil:
+	case s.SetOut != nil, s.SetWeight != nil:
 		return v1alpha1.RiskMovesData
 	case s.RemoveMon != "":
 		return o.riskOfLosing(s.RemoveMon)

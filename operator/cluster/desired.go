@@ -112,6 +112,7 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 		live := o.Deployments[osd.DeploymentName(o.Cluster, known.ID)]
 		formatted := known.Up || known.Weight > 0 && !known.New || osd.Formatted(o.Secrets[osd.SecretName(o.Cluster, target.UUID)])
 		secret := o.osdSecret(target, known.ID, formatted)
+		o.noteWeight(secret, known)
 		leaves := i >= len(d.Targets)
 		if leaves || o.marked(target.UUID) && !known.In {
 			secret.Annotations[kube.AnnotationLeaving] = "true" // until data is placed on it again

@@ -212,6 +212,9 @@ func (w *imagined) happen(s Step) (err error) {
 	case s.SetOut != nil:
 		w.setOut(*s.SetOut)
 		w.changing(s).set(*s.SetOut)
+	case s.SetWeight != nil:
+		w.change(s.SetWeight.ID, func(known *ceph.OSD) { known.Weight = s.SetWeight.To })
+		w.changing(s).weigh(*s.SetWeight)
 	case s.RemoveMon != "":
 		w.Ceph.Status.Mons = without(w.Ceph.Status.Mons, []string{s.RemoveMon})
 		w.Ceph.Status.Quorum = without(w.Ceph.Status.Quorum, []string{s.RemoveMon})

@@ -35,6 +35,8 @@ type Step struct {
 	MonOn string
 	// SetOut takes an OSD out of the placement of data, or back in.
 	SetOut *SetOut
+	// SetWeight gives an OSD another CRUSH weight.
+	SetWeight *SetWeight
 	// RemoveMon takes the mon of this name out of the monmap.
 	RemoveMon string
 	// Purge takes the OSD with this ID out of Ceph's maps.
@@ -93,7 +95,7 @@ func Plan(o *Observed, d *Desired) ([]Step, error) {
 		return p.steps, nil
 	}
 	p := &planner{o: o, d: d, up: o.change()}
-	for _, part := range []func() error{p.recovery, p.ask, p.keys, p.evictions, p.foundation, p.claims, p.retire, p.mons, p.quorum, p.network, p.options, p.nextKeys, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.csiKeys, p.removals, p.strayClaims, p.noOut, p.requireRelease, p.canaryFirst} {
+	for _, part := range []func() error{p.recovery, p.ask, p.keys, p.evictions, p.foundation, p.claims, p.retire, p.mons, p.quorum, p.network, p.options, p.nextKeys, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.weights, p.csiKeys, p.removals, p.strayClaims, p.noOut, p.requireRelease, p.canaryFirst} {
 		if err := part(); err != nil {
 			return nil, err
 		}

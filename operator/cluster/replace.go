@@ -70,7 +70,7 @@ func (p *planner) replaceGap(old osd.Target, known *ceph.OSD) string {
 		return "the Secret of the OSD bears its ID and says that it leaves"
 	}
 	// The place has the weight of the old device, in TiB with four decimals.
-	const tib, rounding = 1 << 40, 1e-4
+	const rounding = 1e-4
 	if size := p.o.sizeOf(*by) / tib; size < known.Weight*0.99-rounding {
 		return fmt.Sprintf("it has the size for that place: %s has %.1f GiB, and the place in Ceph's CRUSH map is for %.1f GiB. Take a larger device, or leave out 'replaces': it then becomes an OSD of its own size, under a new ID",
 			by.Device, size*1024, known.Weight*1024)

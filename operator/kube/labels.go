@@ -42,6 +42,8 @@ const (
 	// given, while no StorageCluster remembers it.
 	AnnotationLastMon = "cairn.storage/last-mon"
 	AnnotationUUID    = "cairn.storage/osd-uuid"
+	// AnnotationWeighed of an OSD's Secret is the size, in bytes, for which its CRUSH weight was looked at.
+	AnnotationWeighed = "cairn.storage/weighed-for-bytes"
 	// AnnotationDB is the device that has an OSD's database; none is the OSD's own.
 	AnnotationDB = "cairn.storage/db-device"
 	// AnnotationKeyGeneration of a Secret is that of its key, where it is not the first,

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"math/rand"
 	"slices"
 	"testing"
@@ -220,6 +221,15 @@ func (s *suite) osds(t *testing.T) {
 	for _, osd := range osds {
 		if osd.Up {
 			requireKind(t, ceph.Busy, s.conn.PurgeOSD(s.ctx, osd.ID))
+		}
+	}
+	requireKind(t, ceph.NotFound, s.conn.SetOSDWeight(s.ctx, 4711, 1))
+	for _, osd := range osds {
+		if osd.Up {
+			for _, weight := range []float64{osd.Weight * 2, osd.Weight} {
+				require.NoError(t, s.conn.SetOSDWeight(s.ctx, osd.ID, weight))
+				require.True(t, slices.ContainsFunc(s.knownOSDs(t), func(known ceph.OSD) bool { return known.ID == osd.ID && math.Abs(known.Weight-weight) < 1e-4 }))
+			}
 		}
 	}
 	require.NoError(t, s.conn.SetOSDOut(s.ctx, first, true))

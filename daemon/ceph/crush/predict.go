@@ -23,6 +23,8 @@ type Change struct {
 	Add []NewOSD
 	// In is the share that OSDs take from now on: 0 takes one out, 1 back in.
 	In map[int]float64
+	// Weights in the CRUSH map that OSDs get, in TiB.
+	Weights map[int]float64
 	// Pools are the pools that change, by name.
 	Pools map[string]PoolChange
 }
@@ -110,6 +112,11 @@ func (s *state) apply(ctx context.Context, change Change) (err error) {
 			return err
 		}
 	}
+	for _, id := range slices.Sorted(maps.Keys(change.Weights)) {
+		if err := s.weigh(ctx, id, change.Weights[id]); err != nil {
+			return err
+		}
+	}
 	for _, id := range slices.Sorted(maps.Keys(s.pools)) {
 		pool := s.pools[id]
 		wanted, ok := change.Pools[pool.Name]
@@ -142,6 +149,12 @@ func (s *state) add(ctx context.Context, osd NewOSD) error {
 	}
 	s.crush, s.in[osd.ID], s.up[osd.ID] = changed, 1, true
 	return s.classify(ctx, osd)
+}
+
+// weigh gives an OSD another weight.
+func (s *state) weigh(ctx context.Context, id int, weight float64) (err error) {
+	s.crush, _, err = tool(ctx, compiled, s.crush, "--reweight-item", fmt.Sprintf("osd.%d", id), strconv.FormatFloat(weight, 'f', 5, 64))
+	return err
 }
 
 // ofClass is a rule that takes OSDs of one class.

@@ -105,6 +105,21 @@ func (c *Cluster) SetOSDOut(ctx context.Context, id int, out bool) error {
 	return nil
 }
 
+// SetOSDWeight gives an OSD its weight in the CRUSH map.
+func (c *Cluster) SetOSDWeight(ctx context.Context, id int, weight float64) error {
+	if err := c.enter(ctx, "SetOSDWeight"); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	for i := range c.osds {
+		if c.osds[i].ID == id && !c.osds[i].New {
+			c.osds[i].Weight = weight
+			return nil
+		}
+	}
+	return ceph.Errorf(ceph.NotFound, "osd crush reweight", "osd.%d does not exist in the CRUSH map", id)
+}
+
 // StillNeeded says why an OSD cannot be destroyed: it takes part in the placement
 // of data, or the data that it holds is on its way still (SetMoving).
 func (c *Cluster) StillNeeded(ctx context.Context, id int) (string, error) {

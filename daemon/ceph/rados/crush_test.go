@@ -117,6 +117,8 @@ func TestWhatCephMovesIsPredicted(t *testing.T) {
 	}{
 		{"an OSD is taken out", crush.Change{In: map[int]float64{2: 0}}, func() { require.NoError(t, b.conn.SetOSDOut(t.Context(), 2, true)) }},
 		{"and back in", crush.Change{In: map[int]float64{2: 1}}, func() { require.NoError(t, b.conn.SetOSDOut(t.Context(), 2, false)) }},
+		{"an OSD gets the double weight", crush.Change{Weights: map[int]float64{4: 0.0078}}, func() { require.NoError(t, b.conn.SetOSDWeight(t.Context(), 4, 0.0078)) }},
+		{"and its old one", crush.Change{Weights: map[int]float64{4: 0.0039}}, func() { require.NoError(t, b.conn.SetOSDWeight(t.Context(), 4, 0.0039)) }},
 		{"replicas on different hosts", pool(crush.PoolChange{Size: 2, FailureDomain: "host"}), ensure(func() { spec.FailureDomain = "host" })},
 		{"three replicas instead of two", pool(crush.PoolChange{Size: 3}), ensure(func() { spec.Size = 3 })},
 		{"an OSD is added on a host", crush.Change{Add: []crush.NewOSD{{ID: 3, Bytes: 4 << 30, Location: []string{"root=default", "host=h1"}, Class: "hdd"}}},

@@ -111,6 +111,11 @@ func (c *conn) SetOSDOut(ctx context.Context, id int, out bool) error {
 	return c.tell(ctx, command{"prefix": prefix, "ids": []string{strconv.Itoa(id)}})
 }
 
+// SetOSDWeight sets a weight, which Ceph keeps in parts of 1/65536.
+func (c *conn) SetOSDWeight(ctx context.Context, id int, weight float64) error {
+	return c.tell(ctx, command{"prefix": "osd crush reweight", "name": "osd." + strconv.Itoa(id), "weight": weight})
+}
+
 // StillNeeded asks the mgr, which knows the PGs (docs.ceph.com, "Removing OSDs").
 func (c *conn) StillNeeded(ctx context.Context, id int) (string, error) {
 	return c.mgr(ctx, command{"prefix": "osd safe-to-destroy", "ids": []string{strconv.Itoa(id)}})

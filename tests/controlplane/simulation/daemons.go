@@ -68,7 +68,10 @@ func (w *World) osd(pod *corev1.Pod) int {
 	}
 	require.Equal(w.t, d.uuid, uuid, "%s of %s holds another OSD already", device, pod.Spec.NodeName)
 	size := int64(diskSize)
-	if db := w.dbDisk(pod); db != nil {
+	if w.dbDisk(pod) != nil {
+		size *= 2
+	}
+	if d.grown {
 		size *= 2
 	}
 	w.Ceph.Boot(id, hostIn(pod, &secret), size)
@@ -120,6 +123,12 @@ func (w *World) disk(pod *corev1.Pod) *disk {
 
 // Fail makes a disk neither shown nor readable, Heal as it was.
 func (w *World) Fail(node, device string) { w.setFailed(node, device, true) }
+
+// Grow makes a disk twice as large, which its OSD uses at once.
+func (w *World) Grow(node, device string) {
+	w.disks[node+"/"+device].grown = true
+	w.report(node)
+}
 
 // Heal makes a disk that failed as it was.
 func (w *World) Heal(node, device string) { w.setFailed(node, device, false) }

@@ -33,7 +33,7 @@ type operator struct {
 }
 
 // cephWrites are the calls that change Ceph.
-var cephWrites = []string{"NewOSD", "EnsureUser", "RemoveUser", "EnsurePool", "RemovePool", "RemoveMon", "SetConfig", "UnsetConfig", "SetOSDOut", "PurgeOSD", "DestroyOSD", "RenewOSD", "SetNoOut", "RequireOSDRelease", "PendingKey", "CommitKey"}
+var cephWrites = []string{"NewOSD", "EnsureUser", "RemoveUser", "EnsurePool", "RemovePool", "RemoveMon", "SetConfig", "UnsetConfig", "SetOSDOut", "SetOSDWeight", "PurgeOSD", "DestroyOSD", "RenewOSD", "SetNoOut", "RequireOSDRelease", "PendingKey", "CommitKey"}
 
 type killed struct{ write string }
 

@@ -73,6 +73,7 @@ type disk struct {
 	failed     bool // neither shown nor readable
 	dbOf       string
 	claim      types.UID // of the device of a claim, whose node is claimed
+	grown      bool // to the double
 }
 
 // Nodes of every World.
@@ -159,6 +160,9 @@ func (w *World) report(node string) {
 			continue
 		}
 		device := v1alpha1.Device{Name: fmt.Sprintf("sd%c", 'a'+i), ID: d.name, Size: resource.MustParse("10Gi"), Usable: true}
+		if d.grown {
+			device.Size.Add(device.Size)
+		}
 		if d.uuid != "" {
 			device.Usable, device.Reason = false, v1alpha1.DeviceHasOSD
 			device.OSD = &v1alpha1.DeviceOSD{ID: int32(d.id), UUID: d.uuid, FSID: d.fsid}

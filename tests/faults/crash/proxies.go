@@ -288,6 +288,11 @@ func (p conn) SetOSDOut(a0 context.Context, a1 int, a2 bool) (err error) {
 	return
 }
 
+func (p conn) SetOSDWeight(a0 context.Context, a1 int, a2 float64) (err error) {
+	err = p.life.call("Conn.SetOSDWeight", func() error { err = p.real.SetOSDWeight(a0, a1, a2); return err })
+	return
+}
+
 func (p conn) Snapshot(a0 context.Context, a1 ceph.SnapshotRef) (r0 *ceph.SnapshotInfo, err error) {
 	err = p.life.call("Conn.Snapshot", func() error { r0, err = p.real.Snapshot(a0, a1); return err })
 	return
