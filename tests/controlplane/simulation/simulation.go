@@ -73,7 +73,7 @@ type disk struct {
 	failed     bool // neither shown nor readable
 	dbOf       string
 	claim      types.UID // of the device of a claim, whose node is claimed
-	grown      bool // to the double
+	grown      bool      // to the double
 }
 
 // Nodes of every World.
