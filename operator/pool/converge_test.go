@@ -170,7 +170,7 @@ func TestEveryPartOfTheDriverHasAUserOfItsOwnLimitedToThePools(t *testing.T) {
 	s := newSite(t)
 	one := s.converge(s.pool("-a"))
 	two := s.converge(s.pool("-b"))
-	users := s.Ceph.Users()
+	users := s.drivers()
 	require.Equal(t, []string{"client.csi-controller", "client.csi-node.node1", "client.csi-node.node2", "client.csi-node.node3"}, slices.Sorted(maps.Keys(users)))
 	for entity, caps := range users {
 		require.Equal(t, ceph.Caps{"mon": "profile rbd", "osd": fmt.Sprintf("profile rbd pool=%s, profile rbd pool=%s", one.Name, two.Name)}, caps, entity)
@@ -320,9 +320,9 @@ func TestDisturbedAtAnyWriteAPoolEndsTheSame(t *testing.T) {
 				disturb.at(s, len(s.Writes())+n)
 				p := s.converge(s.pool(fmt.Sprintf("-%d", n)))
 				require.NotNil(t, s.inCeph(p.Name))
-				require.Len(t, s.Ceph.Users(), 4)
+				require.Len(t, s.drivers(), 4)
 				require.Equal(t, p.Name, s.class(p.Name).Parameters["pool"])
-				for entity, caps := range s.Ceph.Users() {
+				for entity, caps := range s.drivers() {
 					require.Contains(t, caps["osd"], "pool="+p.Name, entity)
 				}
 			})
@@ -331,9 +331,16 @@ func TestDisturbedAtAnyWriteAPoolEndsTheSame(t *testing.T) {
 	}
 }
 
+// drivers are the users of the CSI driver.
+func (s *site) drivers() map[string]ceph.Caps {
+	users := s.Ceph.Users()
+	maps.DeleteFunc(users, func(entity string, _ ceph.Caps) bool { return !strings.HasPrefix(entity, "client.csi-") })
+	return users
+}
+
 // forget removes the driver's users, so that each pool makes them anew.
 func forget(t *testing.T, s *site) {
-	for entity := range s.Ceph.Users() {
+	for entity := range s.drivers() {
 		require.NoError(t, s.ceph.RemoveUser(t.Context(), entity))
 	}
 	var secrets corev1.SecretList

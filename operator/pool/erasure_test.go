@@ -42,7 +42,7 @@ func TestAnErasureCodedPoolIsTwoPoolsInCephAndOneToItsUser(t *testing.T) {
 		QuotaBytes: 5 << 30, Compression: "aggressive", Application: "rbd"}, s.inCeph(p.Name+".data").Spec)
 	require.Equal(t, ceph.PoolSpec{Name: p.Name, Size: 3, DataPool: p.Name + ".data", FailureDomain: "host", Application: "rbd"}, s.inCeph(p.Name).Spec)
 	require.Equal(t, map[string]string{"clusterID": s.FSID(), "pool": p.Name, "csi.storage.k8s.io/fstype": "ext4"}, s.class(p.Name).Parameters)
-	for entity, caps := range s.Ceph.Users() {
+	for entity, caps := range s.drivers() {
 		require.Equal(t, fmt.Sprintf("profile rbd pool=%s, profile rbd pool=%s.data", p.Name, p.Name), caps["osd"], entity)
 	}
 	require.Equal(t, s.inCeph(p.Name).ID, p.Status.PoolID)
@@ -180,7 +180,7 @@ func TestDisturbedAtAnyWriteAnErasureCodedPoolComesAndGoesTheSame(t *testing.T) 
 				p := s.converge(s.pool(fmt.Sprintf("-%d", n), coded(2, 1)))
 				require.Equal(t, p.Name+".data", s.inCeph(p.Name).Spec.DataPool)
 				require.Equal(t, 2, s.inCeph(p.Name+".data").Spec.DataChunks)
-				for entity, caps := range s.Ceph.Users() {
+				for entity, caps := range s.drivers() {
 					require.Contains(t, caps["osd"], "pool="+p.Name+".data", entity)
 				}
 				gone(s, p)
