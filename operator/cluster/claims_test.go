@@ -209,3 +209,15 @@ func TestClaimsStayWithRetainAndGoWithDestroy(t *testing.T) {
 	s.Step()
 	require.Empty(t, s.claims())
 }
+
+// All disks have OSDs, so that the next IDs are those of the claims.
+func TestOSDsOnClaimsComeAsForeseen(t *testing.T) {
+	s := newSite(t, func(c *v1alpha1.StorageCluster) {
+		for i := range c.Spec.Storage.Nodes {
+			c.Spec.Storage.Nodes[i].Devices = append(c.Spec.Storage.Nodes[i].Devices, v1alpha1.StorageDevice{Name: "disk2"})
+		}
+	})
+	require.Equal(t, "6/6", s.converge().Status.OSDs.Summary)
+	s.look()
+	s.happensAsForeseen(fast(2))
+}
