@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/operator/kube"
 	"github.com/cairn-storage/cairn/operator/osd"
@@ -58,7 +59,7 @@ func (o *Observed) grown(known *ceph.OSD) *SetWeight {
 // which it has, unless a change is due.
 func (o *Observed) noteWeight(secret *corev1.Secret, known *ceph.OSD) {
 	before := weighedFor(o.Secrets[secret.Name])
-	if known.Up && known.BytesTotal > before && o.grown(known) == nil {
+	if known.Up && known.In && known.BytesTotal > before && o.grown(known) == nil {
 		before = known.BytesTotal
 	}
 	if before > 0 {
@@ -76,7 +77,7 @@ func (p *planner) weights() error {
 		if due := p.o.grown(known); due != nil {
 			s := step(fmt.Sprintf("osd-%d-weight", known.ID), fmt.Sprintf("raise the CRUSH weight of %s from %.4f to %.4f TiB", called(known.ID, target), due.From, due.To),
 				"its device has grown, and takes its share of the data then", unclean(p.o.Ceph))
-			s.SetWeight = due
+			s.SetWeight, s.Reason = due, v1alpha1.ReasonNotSafeToChange
 			p.add(s)
 		}
 	}
