@@ -46,7 +46,7 @@ func newCollectCommand() *cobra.Command {
 	collectionFlags(cmd, &collection)
 	flags := cmd.Flags()
 	flags.StringSliceVar(&collection.Mons, "mon", nil, "name of a mon of the cluster, which must have no store here; repeatable")
-	flags.StringSliceVar(&osds, "osd", nil, "ID, UUID and device of an OSD as ID=UUID=/dev/disk/…; repeatable")
+	flags.StringArrayVar(&osds, "osd", nil, "ID, UUID, device and database's device (or none) of an OSD as ID,UUID,/dev/disk/…,/dev/disk/…; repeatable")
 	flags.StringVar(&work, "work-dir", "", "directory in which the OSDs' directories are made")
 	flags.StringVar(&report, "report", "", "file that tells which maps were found")
 	for _, name := range []string{"mon", "work-dir", "report"} {
@@ -72,15 +72,15 @@ func activate(ctx context.Context, osds []string, fsid, work string) (dirs []str
 		return nil, fmt.Errorf("make room for the OSDs' directories: %w", err)
 	}
 	for _, osd := range osds {
-		parts := strings.SplitN(osd, "=", 3)
-		if len(parts) != 3 {
-			return nil, fmt.Errorf("--osd: %q is not ID=UUID=DEVICE", osd)
+		parts := strings.SplitN(osd, ",", 4)
+		if len(parts) != 4 {
+			return nil, fmt.Errorf("--osd: %q is not ID,UUID,DEVICE,DB", osd)
 		}
 		id, err := strconv.ParseInt(parts[0], 10, 32)
 		if err != nil {
 			return nil, fmt.Errorf("--osd: %q: the ID: %w", osd, err)
 		}
-		request := disk.Request{ID: int32(id), UUID: parts[1], Device: parts[2], FSID: fsid, DataDir: filepath.Join(work, "osd-"+parts[0]), Keyring: none, ActivateOnly: true}
+		request := disk.Request{ID: int32(id), UUID: parts[1], Device: parts[2], DB: parts[3], FSID: fsid, DataDir: filepath.Join(work, "osd-"+parts[0]), Keyring: none, ActivateOnly: true}
 		if _, err := disk.NewPreparer(disk.ThisHost()).Prepare(ctx, request); err != nil {
 			return nil, fmt.Errorf("osd.%d (when its disk is gone for ever, take it out of spec.storage): %w", id, err)
 		}

@@ -49,6 +49,8 @@ type Observed struct {
 	Budgets     map[string]*policyv1.PodDisruptionBudget
 	// Jobs of a quorum's rebuilding, while one is under way, and those that empty DB devices.
 	Jobs map[string]*batchv1.Job
+	// dataPaths of volumes with sessions of mons that are no more.
+	dataPaths []corev1.Pod
 
 	// Ceph is nil while the cluster cannot be asked; CephError says why.
 	Ceph      *CephState

@@ -43,6 +43,7 @@ var verbs = []verb{
 	{"move a mon", beginMonMove, []string{"ceph RemoveMon"}},
 	{"replace a lost mon", beginFailover, []string{"ceph RemoveMon"}},
 	{"rebuild a lost quorum", beginRecovery, []string{"create *v1.Job main-mon-keep", "delete *v1.Service main-mon-b", "create *v1.Job main-mon-rebuild"}},
+	{"rebuild it from OSDs", beginFromOSDs, []string{"create *v1.Job main-mon-collect", "delete *v1.Service main-mon-b", "create *v1.Job main-mon-found"}},
 	{"change options", beginOptions, []string{"ceph SetConfig", "ceph UnsetConfig"}},
 	{"rotate the daemons' keys", beginDaemonKeys, []string{"ceph PendingKey", "ceph CommitKey"}},
 	{"rotate the CSI driver's keys", beginCSIKeys, []string{"ceph EnsureUser", "ceph RemoveUser"}},

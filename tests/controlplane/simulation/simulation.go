@@ -46,6 +46,7 @@ type World struct {
 	monmap   []string
 	quorum   []string
 	quorate  bool
+	epoch    int               // of the OSD map
 	removed  map[string]bool   // mons that were taken out of the monmap
 	lost     map[string]bool   // nodes on which nothing runs
 	entered  map[string]bool   // pods whose daemons have logged in
@@ -68,6 +69,7 @@ type disk struct {
 	id         int
 	failed     bool // neither shown nor readable
 	dbOf       string
+	epoch      int // of the newest OSD map that its OSD has heard of
 }
 
 // Nodes of every World.
