@@ -60,7 +60,7 @@ func (c Collection) Collect(ctx context.Context, osds []string) (Maps, error) {
 		return Maps{}, fmt.Errorf("open the mons' stores: %w", err)
 	}
 	defer func() { _ = root.Close() }()
-	if err := c.empty(root); err != nil {
+	if err := c.empty(ctx, root); err != nil {
 		return Maps{}, err
 	}
 	partial := c.Name + ".partial"
@@ -92,20 +92,32 @@ func (c Collection) Collect(ctx context.Context, osds []string) (Maps, error) {
 }
 
 // empty refuses a node on which a mon has its store: that knows more than the OSDs do.
-func (c Collection) empty(root *os.Root) error {
+// One that was never in a quorum knows nothing, and is put aside.
+func (c Collection) empty(ctx context.Context, root *os.Root) error {
 	// What is needed once there is no way back.
 	for _, program := range []string{"ceph-monstore-tool", "ceph-kvstore-tool"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return fmt.Errorf("this image has no %s: %w", program, err)
 		}
 	}
+	if err := unused(root, "."); err != nil {
+		return err
+	}
 	for _, name := range c.Mons {
-		_, err := root.Stat(filepath.Join("mon-"+name, "store.db", "CURRENT"))
-		if err == nil {
-			return fmt.Errorf("mon %s has its store on this node, at %s: rebuild the quorum from it; or, when it cannot be used, move it away", name, c.path("mon-"+name))
+		store := "mon-" + name
+		_, err := root.Stat(filepath.Join(store, "store.db", "CURRENT"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
-		if !errors.Is(err, fs.ErrNotExist) {
+		if err != nil {
 			return fmt.Errorf("look for the store of mon %s: %w", name, err)
+		}
+		if seen, err := monmapOf(ctx, name, c.path(store)); err != nil || seen.Epoch > 0 {
+			return errors.Join(fmt.Errorf("mon %s has its store on this node, at %s: rebuild the quorum from it; or, when it cannot be used, move it away", name, c.path(store)), err)
+		}
+		aside := c.Name + "." + store
+		if err := errors.Join(root.RemoveAll(aside), root.Rename(store, aside)); err != nil {
+			return fmt.Errorf("put the store of mon %s aside, which was never in a quorum: %w", name, err)
 		}
 	}
 	return nil

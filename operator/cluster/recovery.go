@@ -180,19 +180,20 @@ func sourceOf(from string) string {
 func (o *Observed) refusal() string {
 	asked, since := o.Cluster.Spec.Mon.Recovery, o.lostSince()
 	from := o.mon(asked.From)
-	switch lost := o.lostMons(); {
+	lost := o.lostMons()
+	switch {
 	case since.IsZero():
 		return "it is known since when the mons have no quorum"
 	case !asked.LostSince.Equal(&since):
 		return fmt.Sprintf("spec.mon.recovery.lostSince is %s: since then the mons have no quorum, %s was another loss", clock(since.Time), clock(asked.LostSince.Time))
 	case asked.Confirmation != recoveryConfirmation(o.Cluster, asked.From):
 		return "spec.mon.recovery.confirmation is " + recoveryConfirmation(o.Cluster, asked.From)
-	case asked.From == v1alpha1.FromOSDs:
-		return o.osdsRefusal(lost)
-	case from == nil:
+	case from == nil && asked.From != v1alpha1.FromOSDs:
 		return fmt.Sprintf("spec.mon.recovery.from names a mon that there is: %s", strings.Join(names(o.Mons), ", "))
 	case o.missingForQuorum(lost) <= 0:
 		return fmt.Sprintf("most mons are lost: %d of %d run or start, and can form a quorum with nothing lost. See why they do not: 'kubectl -n %s logs -l app.kubernetes.io/component=mon'", len(o.Mons)-len(lost), len(o.Mons), o.Cluster.Namespace)
+	case asked.From == v1alpha1.FromOSDs:
+		return o.osdsRefusal()
 	}
 	return ""
 }

@@ -45,14 +45,10 @@ func fromOSDs(record *v1alpha1.MonRecoveryStatus) bool {
 	return record != nil && record.From == v1alpha1.FromOSDs
 }
 
-// osdsRefusal says why the quorum is not rebuilt from the OSDs: while a mon's store is
-// or may be there, or an OSD that is not given up cannot be asked.
-func (o *Observed) osdsRefusal(lost map[string]string) string {
-	for _, m := range o.Mons {
-		if lost[m.Name] == "" {
-			return fmt.Sprintf("mon %s on node %s is lost too: it runs or starts, and what it knows is newer. Use spec.mon.recovery.from: %s", m.Name, m.Node, m.Name)
-		}
-	}
+// osdsRefusal says why the quorum is not rebuilt from the OSDs: while a mon's store may be
+// where nobody can look, or an OSD that is not given up cannot be asked. Whether a store
+// is there the Job on each node sees, and names it.
+func (o *Observed) osdsRefusal() string {
 	skip := o.skippedFor(nil)
 	var open []string
 	for _, node := range o.recoveryNodes(nil) {
