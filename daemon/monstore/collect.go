@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -224,6 +225,11 @@ func (c Collection) Found(ctx context.Context, mon Founder) error {
 	return syncPath(c.Dir)
 }
 
+var (
+	userLine  = regexp.MustCompile(`(?m)^\[.+\]$`)
+	addedLine = regexp.MustCompile(`(?m)^adding auth for `)
+)
+
 // build makes the store of the mon in a directory that has the maps.
 func (c Collection) build(ctx context.Context, mon Founder, store string) error {
 	conf, err := os.CreateTemp("", "conf-")
@@ -237,10 +243,18 @@ func (c Collection) build(ctx context.Context, mon Founder, store string) error 
 	}
 	tool := exec.CommandContext(ctx, "ceph-monstore-tool", store, "rebuild", "--", "--keyring", mon.Keyring, "--mon-ids", mon.Name)
 	tool.Env = append(os.Environ(), "CEPH_CONF="+conf.Name())
-	if out, err := tool.CombinedOutput(); err != nil {
+	out, err := tool.CombinedOutput()
+	if err != nil {
 		return fmt.Errorf("ceph-monstore-tool: %w: %s", err, withoutKeys(string(out)))
 	}
 	// The tool ends well whatever happened.
+	users, err := os.ReadFile(mon.Keyring)
+	if err != nil {
+		return fmt.Errorf("read the users' keys: %w", err)
+	}
+	if has, added := len(userLine.FindAll(users, -1)), len(addedLine.FindAll(out, -1)); has == 0 || added != has {
+		return fmt.Errorf("ceph-monstore-tool took over %d of %d users: %s", added, has, withoutKeys(string(out)))
+	}
 	if err := c.verify(ctx, mon, store); err != nil {
 		return err
 	}
