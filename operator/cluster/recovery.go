@@ -148,7 +148,7 @@ func quorumLost(o *Observed, _ *Desired, _ []Step) *v1alpha1.Blocker {
 	for _, name := range slices.Sorted(maps.Keys(lost)) {
 		whys = append(whys, "mon "+name+" ("+lost[name]+")")
 	}
-	from, way := v1alpha1.FromOSDs, ", or, when no mon's store is left as it seems, from the OSDs"
+	from, way := v1alpha1.FromOSDs, ", or from the OSDs when no mon's store is"
 	if left := slices.DeleteFunc(names(o.Mons), func(name string) bool { return lost[name] != "" }); len(left) > 0 {
 		from, way = left[0], ""
 	}

@@ -76,7 +76,7 @@ func TestMonsThatAllLostTheirStoresDoNotBeginAnew(t *testing.T) {
 	require.Empty(t, s.Stores(), "no store is made, so there is no quorum that knows nothing")
 	c := s.cluster()
 	require.Equal(t, v1alpha1.ReasonQuorumLost, c.Status.Blocker.Reason)
-	for _, words := range []string{"or, when no mon's store is left as it seems, from the OSDs", "{from: osds, lostSince:", "confirmation: yes-rebuild-the-quorum-of-main-from-osds}"} {
+	for _, words := range []string{"from one mon that is left, or from the OSDs when no mon's store is, which", "{from: osds, lostSince:", "confirmation: yes-rebuild-the-quorum-of-main-from-osds}"} {
 		require.Contains(t, c.Status.Blocker.Message, words)
 	}
 }
