@@ -392,8 +392,8 @@ func (o *Observed) collectJobName(record *v1alpha1.MonRecoveryStatus, node strin
 	return fmt.Sprintf("%s-mon-%s", o.Cluster.Name, o.recoveryInstance(record, "collect", node))
 }
 
-// reportPath is where a Job says what it found; /dev is the node's.
-const reportPath = "/run/report"
+// reportPath is where a Job says what it found.
+const reportPath = corev1.TerminationMessagePathDefault
 
 // collectJob reads the maps of a node's OSDs.
 func (o *Observed) collectJob(record *v1alpha1.MonRecoveryStatus, image, node string, osds []knownOSD) *batchv1.Job {
@@ -411,7 +411,7 @@ func (o *Observed) collectJob(record *v1alpha1.MonRecoveryStatus, image, node st
 		pod.Containers[0].VolumeMounts = append(pod.Containers[0].VolumeMounts, corev1.VolumeMount{Name: name, MountPath: dir})
 	}
 	slices.SortFunc(pod.Volumes, func(a, b corev1.Volume) int { return strings.Compare(a.Name, b.Name) })
-	pod.Containers[0].SecurityContext, pod.Containers[0].TerminationMessagePath = privileged(), reportPath
+	pod.Containers[0].SecurityContext = privileged()
 	return job
 }
 
