@@ -260,7 +260,11 @@ func recoveryPlan(o *Observed, image string) []Step {
 	if o.Ceph == nil && (len(o.Mons) > 1 || undecided) && o.takenBack(record) {
 		s := step("recovery-back", "start the mons as they were", "spec.mon.recovery does not ask for their recovery any more", "")
 		s.Recovery, s.Risk = takeBackRecovery, v1alpha1.RiskNone
-		return []Step{s}
+		steps := o.endJobs()
+		if len(steps) > 0 {
+			s.Gate = "the Jobs of the rebuilding are gone"
+		}
+		return append(steps, s)
 	}
 	if fromOSDs(record) {
 		return o.osdsPlan(record, image)

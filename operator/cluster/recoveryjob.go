@@ -4,7 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -47,6 +49,28 @@ func (o *Observed) byJob(s Step, want *batchv1.Job, node string) (_ Step, done b
 	s.What = fmt.Sprintf("wait for Job %s, which is to %s, since %s", job.Name, s.What, clock(job.CreationTimestamp.Time))
 	s.Wait = true
 	return s, false
+}
+
+// endJobs are the steps until no Job works on a store or a disk.
+func (o *Observed) endJobs() (steps []Step) {
+	for _, name := range slices.Sorted(maps.Keys(o.Jobs)) {
+		if job := o.Jobs[name]; job.Status.Succeeded == 0 {
+			steps = append(steps, endJob(name, job, "daemons start again, and use what it works on"))
+		}
+	}
+	return steps
+}
+
+// endJob deletes a Job, which stays until its pod is gone.
+func endJob(name string, job *batchv1.Job, why string) Step {
+	s := step(name, "end Job "+job.Name, why, "")
+	s.Risk = v1alpha1.RiskNone
+	if job.DeletionTimestamp != nil {
+		s.What, s.Wait = fmt.Sprintf("wait for Job %s to be gone, asked for at %s", job.Name, clock(job.DeletionTimestamp.Time)), true
+		return s
+	}
+	s.Stop = []client.Object{job}
+	return s
 }
 
 // recoveryInstance tells the Jobs of this rebuilding from those of any other.

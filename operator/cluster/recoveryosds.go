@@ -235,8 +235,8 @@ func (o *Observed) collectSteps(record *v1alpha1.MonRecoveryStatus, image, gate 
 		want := o.collectJob(record, image, node, o.recoveryOSDs(node, skip))
 		s, done := o.byJob(s, want, node)
 		if done && o.report(want.Name, node) == nil {
-			s = step(s.Name, "read the OSD maps on node "+node+" again", "what Job "+want.Name+" said is gone", gate)
-			s.Stop, s.Risk, done = []client.Object{o.Jobs[want.Name]}, v1alpha1.RiskNone, false
+			s, done = endJob(s.Name, o.Jobs[want.Name], "what it said is gone: the maps on node "+node+" are read again"), false
+			s.Gate = gate
 		}
 		if !done {
 			steps, waiting = append(steps, s), true
