@@ -22,7 +22,7 @@ import (
 // +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 40",message="metadata.name: at most 40 characters, so that the names of the cluster's daemons fit"
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')",message="metadata.name: lower-case letters, digits and -, and it must begin with a letter: the mons' Services bear it"
 // +kubebuilder:validation:XValidation:rule="!has(self.spec.deletion) || !has(self.spec.deletion.confirmation) || size(self.spec.deletion.confirmation) == 0 || self.spec.deletion.confirmation == 'yes-destroy-all-data-of-' + self.metadata.name",message="spec.deletion.confirmation: must be yes-destroy-all-data-of- and the cluster's own name"
-// +kubebuilder:validation:XValidation:rule="!has(self.spec.mon) || !has(self.spec.mon.recovery) || self.spec.mon.recovery.confirmation == 'yes-rebuild-the-quorum-of-' + self.metadata.name + '-from-mon-' + self.spec.mon.recovery.from",message="spec.mon.recovery.confirmation: must be yes-rebuild-the-quorum-of-, the cluster's own name, -from-mon- and spec.mon.recovery.from"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.mon) || !has(self.spec.mon.recovery) || self.spec.mon.recovery.confirmation == 'yes-rebuild-the-quorum-of-' + self.metadata.name + (self.spec.mon.recovery.from == 'osds' ? '-from-' : '-from-mon-') + self.spec.mon.recovery.from",message="spec.mon.recovery.confirmation: must be yes-rebuild-the-quorum-of-, the cluster's own name, -from-mon- and spec.mon.recovery.from, or -from-osds"
 type StorageCluster struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -130,25 +130,30 @@ type MonSpec struct {
 	// AllowSharedNode lets several mons run on one node. A lost node may then lose the quorum.
 	// +optional
 	AllowSharedNode bool `json:"allowSharedNode,omitempty"`
-	// Recovery rebuilds a quorum that is lost for ever from one mon that is left. It can lose the newest changes of the
+	// Recovery rebuilds a quorum that is lost for ever from one mon that is left, or from the OSDs when none is. It can lose the newest changes of the
 	// cluster's maps. It is for one loss: nothing is done once the mons have a quorum, and it may stay when all is done.
 	// +optional
 	Recovery *MonRecovery `json:"recovery,omitempty"`
 }
 
-// MonRecovery rebuilds a lost quorum from one mon.
+// FromOSDs is where a quorum is rebuilt from when the store of no mon is left.
+const FromOSDs = "osds"
+
+// MonRecovery rebuilds a lost quorum from one mon, or from the OSDs.
 type MonRecovery struct {
 	// From is the mon whose store all others are made from. Every other mon is given up, its store is never used again.
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z]{1,4}$')",message="spec.mon.recovery.from: must be a mon's name, such as a"
+	// With osds no mon's store is left, and one is made from what the OSDs know: all of them stop meanwhile.
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z]{1,4}$')",message="spec.mon.recovery.from: must be a mon's name, such as a, or osds"
 	// +kubebuilder:validation:MaxLength=4
 	From string `json:"from"`
 	// LostSince says which loss this is for: since when the condition Quorum is False, as the blocker QuorumLost says.
 	LostSince metav1.Time `json:"lostSince"`
-	// Confirmation: yes-rebuild-the-quorum-of-, the cluster's name, -from-mon- and the mon's name.
+	// Confirmation: yes-rebuild-the-quorum-of-, the cluster's name, -from-mon- and the mon's name; or -from-osds.
 	// +kubebuilder:validation:MaxLength=100
 	Confirmation string `json:"confirmation"`
 	// SkipNodes are nodes that are gone for ever. The pods of mons elsewhere must have stopped before the quorum is rebuilt,
-	// or there could be two; those on a node named here are not waited for while it is not ready.
+	// or there could be two; those on a node named here are not waited for while it is not ready. With from: osds the OSDs
+	// of such a node are given up too: empty their disks before they are used again.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=10
@@ -399,7 +404,7 @@ type StorageClusterStatus struct {
 	// LastMon is the last name that a mon was given: none is given twice.
 	// +optional
 	LastMon string `json:"lastMon,omitempty"`
-	// MonRecovery is the last rebuilding of the quorum from one mon.
+	// MonRecovery is the last rebuilding of the quorum from one mon, or from the OSDs.
 	// +optional
 	MonRecovery *MonRecoveryStatus `json:"monRecovery,omitempty"`
 	// +optional
@@ -432,11 +437,18 @@ type StorageClusterStatus struct {
 	Blocker *Blocker `json:"blocker,omitempty"`
 }
 
-// MonRecoveryStatus is a rebuilding of the quorum from one mon.
+// MonRecoveryStatus is a rebuilding of the quorum from one mon, or from the OSDs.
 type MonRecoveryStatus struct {
-	// From is the mon whose store it is made from, and Node where that lies.
+	// From is the mon whose store it is made from, and Node where that lies. From the OSDs it is osds, and Node has the
+	// OSD with the newest maps, once that is known.
 	From string `json:"from"`
-	Node string `json:"node"`
+	// +optional
+	Node string `json:"node,omitempty"`
+	// Mon is who begins with the store that is made from the OSDs, and Epoch the OSD map that it knows.
+	// +optional
+	Mon string `json:"mon,omitempty"`
+	// +optional
+	Epoch int64 `json:"epoch,omitempty"`
 	// LostSince is the loss that it is for.
 	LostSince metav1.Time `json:"lostSince"`
 	// GaveUp are the mons that are no more.
@@ -449,7 +461,7 @@ type MonRecoveryStatus struct {
 	Began metav1.Time `json:"began"`
 	// +optional
 	Finished *metav1.Time `json:"finished,omitempty"`
-	// Backup is where on the node the store lies as it was.
+	// Backup is where on the node the store lies as it was; from the OSDs, where on each node it was collected.
 	Backup string `json:"backup"`
 }
 

@@ -31,10 +31,13 @@ func TestAWrongStorageClusterIsRefusedWithTheFieldAndWhatIsRight(t *testing.T) {
 			[]string{"spec.mon.recovery.confirmation", "yes-rebuild-the-quorum-of-"}},
 		"a recovery confirmed for another mon": {
 			`{metadata: {name: main}, ` + storage + `, mon: {recovery: {from: a, lostSince: "2026-01-01T00:00:00Z", confirmation: yes-rebuild-the-quorum-of-main-from-mon-b}}}}`,
-			[]string{"spec.mon.recovery.confirmation", "-from-mon- and spec.mon.recovery.from"}},
+			[]string{"spec.mon.recovery.confirmation", "-from-mon- and spec.mon.recovery.from, or -from-osds"}},
+		"a recovery from the OSDs confirmed for a mon": {
+			`{metadata: {name: main}, ` + storage + `, mon: {recovery: {from: osds, lostSince: "2026-01-01T00:00:00Z", confirmation: yes-rebuild-the-quorum-of-main-from-mon-osds}}}}`,
+			[]string{"spec.mon.recovery.confirmation", "or -from-osds"}},
 		"a recovery from what is no mon": {
 			`{metadata: {name: main}, ` + storage + `, mon: {recovery: {from: "A", lostSince: "2026-01-01T00:00:00Z", confirmation: yes-rebuild-the-quorum-of-main-from-mon-A}}}}`,
-			[]string{"spec.mon.recovery.from", "must be a mon's name, such as a"}},
+			[]string{"spec.mon.recovery.from", "must be a mon's name, such as a, or osds"}},
 		"a recovery that does not say from which loss": {
 			`{metadata: {name: main}, ` + storage + `, mon: {recovery: {from: a, confirmation: yes-rebuild-the-quorum-of-main-from-mon-a}}}}`,
 			[]string{"spec.mon.recovery.lostSince", "Required"}},

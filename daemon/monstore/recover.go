@@ -129,7 +129,7 @@ func (r Recovery) Rebuild(ctx context.Context) error {
 }
 
 func (r Recovery) inject(ctx context.Context, others []string) error {
-	return r.withMap(ctx, func(path string) error {
+	return withMap(ctx, r.Mon, r.store(), func(path string) error {
 		args := []string{path}
 		for _, name := range others {
 			args = append(args, "--rm", name)
@@ -147,13 +147,7 @@ func (r Recovery) look(ctx context.Context) (seen Map, err error) {
 	if err := r.inSync(ctx); err != nil {
 		return Map{}, err
 	}
-	err = r.withMap(ctx, func(path string) error {
-		text, err := run(ctx, "monmaptool", "--print", path)
-		if err == nil {
-			seen, err = parseMap(text)
-		}
-		return err
-	})
+	seen, err = monmapOf(ctx, r.Mon, r.store())
 	switch {
 	case err != nil:
 		return Map{}, err
@@ -179,14 +173,26 @@ func (r Recovery) inSync(ctx context.Context) error {
 	return fmt.Errorf("read the store of mon %s: %w", r.Mon, err)
 }
 
-// withMap has a copy of the store's monmap in a file.
-func (r Recovery) withMap(ctx context.Context, use func(path string) error) error {
+// monmapOf is the monmap in a mon's store.
+func monmapOf(ctx context.Context, mon, store string) (seen Map, err error) {
+	err = withMap(ctx, mon, store, func(path string) error {
+		text, err := run(ctx, "monmaptool", "--print", path)
+		if err == nil {
+			seen, err = parseMap(text)
+		}
+		return err
+	})
+	return seen, err
+}
+
+// withMap has a copy of a store's monmap in a file.
+func withMap(ctx context.Context, mon, store string, use func(path string) error) error {
 	dir, err := os.MkdirTemp("", "monmap-")
 	if err != nil {
 		return fmt.Errorf("make room for the monmap: %w", err)
 	}
 	path := filepath.Join(dir, "monmap")
-	_, err = run(ctx, "ceph-mon", "-i", r.Mon, "--mon-data", r.store(), "--extract-monmap", path)
+	_, err = run(ctx, "ceph-mon", "-i", mon, "--mon-data", store, "--extract-monmap", path)
 	if err == nil {
 		err = use(path)
 	}

@@ -1,12 +1,14 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/operator/kube"
@@ -19,17 +21,28 @@ func (w *imagined) recoverMons(verb string) error {
 	switch verb {
 	case beginRecovery:
 		record = w.newRecovery()
-		// Its mons stop, as far as they are to be waited for.
-		w.Pods = slices.DeleteFunc(slices.Clone(w.Pods), func(pod corev1.Pod) bool { return pod.Labels[kube.LabelComponent] == mon.Component })
+		// Its daemons stop, as far as they are to be waited for.
+		w.Pods = slices.DeleteFunc(slices.Clone(w.Pods), func(pod corev1.Pod) bool { return fromOSDs(record) || pod.Labels[kube.LabelComponent] == mon.Component })
+	case chooseStore:
+		record = w.chosen()
+	case reconnectVolumes:
+		w.dataPaths = nil
+		return nil
 	case forgetMons:
-		for _, m := range w.monsBut(record.From) {
+		if fromOSDs(record) {
+			if err := w.put(w.founderService(record)); err != nil {
+				return err
+			}
+			w.Mons = mon.Observed(monServices(w.Services), w.nodeAddress)
+		}
+		for _, m := range w.monsBut(cmp.Or(record.Mon, record.From)) {
 			delete(w.Services, mon.ObjectName(w.Cluster, m.Name))
 		}
 		return nil
 	case takeBackRecovery:
 		record = nil
 	case finishRecovery:
-		w.assumes = append(w.assumes, fmt.Sprintf("what comes after the quorum is rebuilt is known once mon %s answers: first of all other nodes get mons, until there are %d", record.From, w.Cluster.Spec.Mon.Count))
+		w.assumes = append(w.assumes, fmt.Sprintf("what comes after the quorum is rebuilt is known once %s answers: first of all other nodes get mons, until there are %d", beginner(record), w.Cluster.Spec.Mon.Count))
 		record.Finished = &record.Began
 	}
 	return setRecovery(w.Cluster, record)
@@ -47,6 +60,13 @@ func (w *imagined) runJobs(objects []client.Object) {
 			done.Status.Succeeded = 1
 			w.Jobs[job.Name] = done
 			w.emptied(job)
+			w.Pods = append(w.Pods, reportOf(done))
 		}
 	}
+}
+
+// reportOf is the pod of a Job that has read OSD maps, none of which is newer than others.
+func reportOf(job *batchv1.Job) corev1.Pod {
+	said := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Message: `{"first": 1, "last": 1}`}}
+	return corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: job.Name, Labels: job.Labels}, Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{State: said}}}}
 }

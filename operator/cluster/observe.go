@@ -52,6 +52,8 @@ type Observed struct {
 	Volumes map[string]*corev1.PersistentVolume
 	// Jobs of a quorum's rebuilding, while one is under way, and those that empty DB devices.
 	Jobs map[string]*batchv1.Job
+	// dataPaths of volumes with sessions of mons that are no more.
+	dataPaths []corev1.Pod
 
 	// Ceph is nil while the cluster cannot be asked; CephError says why.
 	Ceph      *CephState

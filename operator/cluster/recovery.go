@@ -78,7 +78,7 @@ func (r *Reconciler) observeRecovery(ctx context.Context, o *Observed) error {
 	}
 	o.Jobs = map[string]*batchv1.Job{}
 	index(o.Jobs, jobs.Items)
-	return nil
+	return r.observeDataPaths(ctx, o)
 }
 
 // lostSince is since when there is no quorum; zero while there is one.
@@ -148,38 +148,52 @@ func quorumLost(o *Observed, _ *Desired, _ []Step) *v1alpha1.Blocker {
 	for _, name := range slices.Sorted(maps.Keys(lost)) {
 		whys = append(whys, "mon "+name+" ("+lost[name]+")")
 	}
-	from := "NAME"
+	from, way := v1alpha1.FromOSDs, ", or from the OSDs when no mon's store is"
 	if left := slices.DeleteFunc(names(o.Mons), func(name string) bool { return lost[name] != "" }); len(left) > 0 {
-		from = left[0]
+		from, way = left[0], ""
 	}
 	again := ""
 	if record := recovered(o.Cluster); isFor(record, since) {
-		again = fmt.Sprintf(" (the quorum was rebuilt from mon %s at %s, and that mon has not formed it since; its store as it was is %s on node %s)", record.From, clock(record.Finished.Time), record.Backup, record.Node)
+		again = fmt.Sprintf(" (the quorum was rebuilt from %s at %s, and %s has not formed it since; its store as it was is %s on node %s)", sourceOf(record.From), clock(record.Finished.Time), beginner(record), record.Backup, record.Node)
 	}
 	return blocker(v1alpha1.ReasonQuorumLost, "the mons have no quorum since %s%s, and nothing is served. Missing are %s. Bring back any %d of them, with their stores, and the cluster goes on by itself with nothing lost. "+
-		"Only when that can never be, rebuild the quorum from one mon that is left, which can lose the newest changes: set spec.mon.recovery to {from: %s, lostSince: %q, confirmation: %s}, and name the nodes that are gone for ever in its skipNodes",
-		clock(since.Time), again, strings.Join(whys, ", "), missing, from, clock(since.Time), recoveryConfirmation(o.Cluster, from))
+		"Only when that can never be, rebuild the quorum from one mon that is left%s, which can lose the newest changes: set spec.mon.recovery to {from: %s, lostSince: %q, confirmation: %s}, and name the nodes that are gone for ever in its skipNodes",
+		clock(since.Time), again, strings.Join(whys, ", "), missing, way, from, clock(since.Time), recoveryConfirmation(o.Cluster, from))
 }
 
 func recoveryConfirmation(cluster *v1alpha1.StorageCluster, from string) string {
+	if from == v1alpha1.FromOSDs {
+		return "yes-rebuild-the-quorum-of-" + cluster.Name + "-from-osds"
+	}
 	return "yes-rebuild-the-quorum-of-" + cluster.Name + "-from-mon-" + from
+}
+
+// sourceOf is what a quorum is rebuilt from, in words.
+func sourceOf(from string) string {
+	if from == v1alpha1.FromOSDs {
+		return "the OSDs"
+	}
+	return "mon " + from
 }
 
 // refusal says why spec.mon.recovery is not followed.
 func (o *Observed) refusal() string {
 	asked, since := o.Cluster.Spec.Mon.Recovery, o.lostSince()
 	from := o.mon(asked.From)
-	switch lost := o.lostMons(); {
+	lost := o.lostMons()
+	switch {
 	case since.IsZero():
 		return "it is known since when the mons have no quorum"
 	case !asked.LostSince.Equal(&since):
 		return fmt.Sprintf("spec.mon.recovery.lostSince is %s: since then the mons have no quorum, %s was another loss", clock(since.Time), clock(asked.LostSince.Time))
 	case asked.Confirmation != recoveryConfirmation(o.Cluster, asked.From):
 		return "spec.mon.recovery.confirmation is " + recoveryConfirmation(o.Cluster, asked.From)
-	case from == nil:
+	case from == nil && asked.From != v1alpha1.FromOSDs:
 		return fmt.Sprintf("spec.mon.recovery.from names a mon that there is: %s", strings.Join(names(o.Mons), ", "))
 	case o.missingForQuorum(lost) <= 0:
 		return fmt.Sprintf("most mons are lost: %d of %d run or start, and can form a quorum with nothing lost. See why they do not: 'kubectl -n %s logs -l app.kubernetes.io/component=mon'", len(o.Mons)-len(lost), len(o.Mons), o.Cluster.Namespace)
+	case asked.From == v1alpha1.FromOSDs:
+		return o.osdsRefusal()
 	}
 	return ""
 }
@@ -203,6 +217,9 @@ func (p *planner) recovery() error {
 	}
 	s := step("recovery", fmt.Sprintf("rebuild the quorum from mon %s alone, and give up %s", asked.From, listOf(without(names(p.o.Mons), []string{asked.From}))),
 		"spec.mon.recovery asks for it: what this mon does not know is lost", p.o.refusal())
+	if asked.From == v1alpha1.FromOSDs {
+		s = p.o.beginFromOSDs()
+	}
 	s.Recovery = beginRecovery
 	p.add(s)
 	return nil
@@ -232,15 +249,25 @@ const (
 	takeBackRecovery = "take back"
 	forgetMons       = "forget mons"
 	finishRecovery   = "finish"
+	chooseStore      = "choose"
+	reconnectVolumes = "reconnect"
 )
 
 // recoveryPlan is what is left of a rebuilding that is under way.
 func recoveryPlan(o *Observed, image string) []Step {
 	record := recovering(o.Cluster)
-	if o.Ceph == nil && len(o.Mons) > 1 && o.takenBack(record) {
+	undecided := fromOSDs(record) && record.Mon == ""
+	if o.Ceph == nil && (len(o.Mons) > 1 || undecided) && o.takenBack(record) {
 		s := step("recovery-back", "start the mons as they were", "spec.mon.recovery does not ask for their recovery any more", "")
 		s.Recovery, s.Risk = takeBackRecovery, v1alpha1.RiskNone
-		return []Step{s}
+		steps := o.endJobs()
+		if len(steps) > 0 {
+			s.Gate = "the Jobs of the rebuilding are gone"
+		}
+		return append(steps, s)
+	}
+	if fromOSDs(record) {
+		return o.osdsPlan(record, image)
 	}
 	steps := o.stopMons(record)
 	gate := ""
@@ -290,15 +317,7 @@ func (o *Observed) stopMons(record *v1alpha1.MonRecoveryStatus) []Step {
 		}
 	}
 	only.Pods = slices.DeleteFunc(slices.Clone(o.Pods), func(pod corev1.Pod) bool { return pod.Labels[kube.LabelComponent] != mon.Component })
-	var skip []v1alpha1.NodeName
-	if asked := o.Cluster.Spec.Mon.Recovery; asked != nil {
-		// A node that is ready is not gone, and one whose store is needed is not given up.
-		skip = slices.DeleteFunc(slices.Clone(asked.SkipNodes), func(name v1alpha1.NodeName) bool {
-			node := o.node(string(name))
-			return string(name) == record.Node || node != nil && kube.NodeAnswers(node)
-		})
-	}
-	s := stopping{Observed: &only, skip: skip, all: "stop all mons", why: "two quorums must never be", skipField: "spec.mon.recovery.skipNodes: its mons are not waited for then, and must never run again"}
+	s := stopping{Observed: &only, skip: o.skippedFor(record), all: "stop all mons", why: "two quorums must never be", skipField: "spec.mon.recovery.skipNodes: its mons are not waited for then, and must never run again"}
 	steps := s.stop("")
 	for i := range steps {
 		steps[i].Risk = v1alpha1.RiskNone // there is no quorum that they could leave
@@ -312,7 +331,15 @@ func (r *Reconciler) forgetMons(ctx context.Context, o *Observed) error {
 	if err := r.keepLastMon(ctx, o); err != nil {
 		return err
 	}
-	for _, m := range o.monsBut(recovering(o.Cluster).From) {
+	record := recovering(o.Cluster)
+	keep := record.From
+	if fromOSDs(record) {
+		keep = record.Mon
+		if err := r.placeFounder(ctx, o, record); err != nil {
+			return err
+		}
+	}
+	for _, m := range o.monsBut(keep) {
 		if err := r.delete(ctx, o.Services[mon.ObjectName(o.Cluster, m.Name)]); err != nil {
 			return err
 		}
@@ -328,7 +355,16 @@ func (r *Reconciler) recover(ctx context.Context, o *Observed, verb string) erro
 		return r.forgetMons(ctx, o)
 	case beginRecovery:
 		record = o.newRecovery()
+	case chooseStore:
+		record = o.chosen()
+	case reconnectVolumes:
+		return r.reconnect(ctx, o)
 	case finishRecovery:
+		if keys := o.Secrets[o.recoveryKeysName(record)]; keys != nil {
+			if err := r.delete(ctx, keys); err != nil {
+				return err
+			}
+		}
 		record.Finished = ptr.To(metav1.NewTime(o.Now))
 	case takeBackRecovery:
 		record = nil
@@ -342,6 +378,9 @@ func (o *Observed) newRecovery() *v1alpha1.MonRecoveryStatus {
 	image := cmp.Or(o.Cluster.Status.Image, o.Cluster.Spec.Ceph.Image)
 	if live := o.Deployments[mon.ObjectName(o.Cluster, asked.From)]; live != nil {
 		image = imageOf(live)
+	}
+	if asked.From == v1alpha1.FromOSDs {
+		return o.newFromOSDs(image)
 	}
 	return &v1alpha1.MonRecoveryStatus{From: asked.From, Node: o.mon(asked.From).Node, LostSince: asked.LostSince, GaveUp: names(o.monsBut(asked.From)), Image: image,
 		Began: metav1.NewTime(o.Now), Backup: fmt.Sprintf("backup-mon-%s-%s", asked.From, o.Now.UTC().Format("20060102T150405Z"))}

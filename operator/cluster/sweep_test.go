@@ -46,6 +46,7 @@ var verbs = []verb{
 	{"replace a lost mon", beginFailover, []string{"ceph RemoveMon"}},
 	{"replace it on the host network", beginHostFailover, []string{"ceph RemoveMon", "apply ConfigMap main-ceph-conf"}},
 	{"rebuild a lost quorum", beginRecovery, []string{"create *v1.Job main-mon-keep", "delete *v1.Service main-mon-b", "create *v1.Job main-mon-rebuild"}},
+	{"rebuild it from OSDs", beginFromOSDs, []string{"create *v1.Job main-mon-collect", "delete *v1.Service main-mon-b", "create *v1.Job main-mon-found"}},
 	{"change options", beginOptions, []string{"ceph SetConfig", "ceph UnsetConfig"}},
 	{"rotate the daemons' keys", beginDaemonKeys, []string{"ceph PendingKey", "ceph CommitKey"}},
 	{"rotate the CSI driver's keys", beginCSIKeys, []string{"ceph EnsureUser", "ceph RemoveUser"}},

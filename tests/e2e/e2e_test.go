@@ -81,6 +81,7 @@ func Test(t *testing.T) {
 		{"a disk with its database on another device joins and leaves", givesAnOSDADatabase},
 		{"mons are taken away and added", changesTheMons},
 		{"a quorum lost for ever is rebuilt from one mon", rebuildsTheQuorum},
+		{"a quorum of which no store is left is rebuilt from the OSDs", rebuildsFromOSDs},
 		{"a node is drained, and a second one only after it", drainsANode},
 		{"a node that falls silent is named, and another gets its mon", noticesASilentNode},
 		{"a node that is cut off, keys that are gone and a mon that is killed", namesTroubles},

@@ -37,9 +37,11 @@ func (w *World) daemons(pods []corev1.Pod) {
 	w.Ceph.SetMgr(active, max(0, len(of["mgr"])-1))
 	w.setVersions(pods)
 	up := map[int]bool{}
+	w.epoch++
 	for _, pod := range of["osd"] {
 		if w.hasQuorum() && !w.disk(pod).failed && w.database(pod) {
 			up[w.osd(pod)] = true
+			w.disk(pod).epoch = w.epoch
 		}
 	}
 	for _, d := range w.disks {

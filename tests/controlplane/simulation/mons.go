@@ -182,6 +182,10 @@ func (w *World) hasQuorum() bool { return w.Ceph != nil && w.quorate }
 // runs: that is for the operator to know.
 func (w *World) operate(job *batchv1.Job, running []corev1.Pod) {
 	command := job.Spec.Template.Spec.Containers[0].Command
+	if slices.Contains(command, "collect") || slices.Contains(command, "found") {
+		w.fromOSDs(job, command, running)
+		return
+	}
 	from := flag(command, "--mon")
 	s := w.stores[job.Spec.Template.Spec.NodeName+"/"+from]
 	if s == nil || s.fsid != flag(command, "--fsid") || s.epoch == 0 {

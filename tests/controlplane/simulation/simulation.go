@@ -48,6 +48,7 @@ type World struct {
 	monmap   []string
 	quorum   []string
 	quorate  bool
+	epoch    int               // of the OSD map
 	removed  map[string]bool   // mons that were taken out of the monmap
 	lost     map[string]bool   // nodes on which nothing runs
 	entered  map[string]bool   // pods whose daemons have logged in
@@ -74,6 +75,7 @@ type disk struct {
 	dbOf       string
 	claim      types.UID // of the device of a claim, whose node is claimed
 	grown      bool      // to the double
+	epoch      int       // of the newest OSD map that its OSD has heard of
 }
 
 // Nodes of every World.
