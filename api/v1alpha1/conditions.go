@@ -46,6 +46,8 @@ const (
 	ReasonNeedsApproval    = "NeedsApproval"
 	ReasonMonLost          = "MonLost"
 	ReasonDiskFailed       = "DiskFailed"
+	ReasonClaimLost        = "ClaimLost"
+	ReasonClaimNotUsable   = "ClaimNotUsable"
 	ReasonImageUnusable    = "ImageUnusable"
 	ReasonUpgradeRefused   = "UpgradeRefused"
 	ReasonUpgradeHalted    = "UpgradeHalted"

@@ -42,6 +42,7 @@ type StorageClusterList struct {
 }
 
 // StorageClusterSpec is what the cluster should be.
+// +kubebuilder:validation:XValidation:rule="!(has(self.network) && has(self.network.provider) && self.network.provider == 'host' && has(self.mon) && has(self.mon.allowSharedNode) && self.mon.allowSharedNode)",message="spec.mon.allowSharedNode: not with spec.network.provider host: the mons of one node would have one address"
 type StorageClusterSpec struct {
 	// Ceph chooses the release and its options.
 	// +kubebuilder:default={}
@@ -61,7 +62,7 @@ type StorageClusterSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.dataPath: cannot be changed, because the mons' stores lie there"
 	// +kubebuilder:validation:XValidation:rule="self.matches('^/([A-Za-z0-9._-]+/)*[A-Za-z0-9._-]+$') && !self.contains('..')",message="spec.dataPath: must be an absolute path without '..', for instance /var/lib/cairn"
 	DataPath string `json:"dataPath,omitempty"`
-	// Storage says which devices of which nodes become OSDs.
+	// Storage says what OSDs live on: devices of nodes, or PersistentVolumeClaims.
 	Storage StorageSpec `json:"storage"`
 	// Resources of the daemons.
 	// +optional
@@ -184,7 +185,7 @@ type NetworkSpec struct {
 
 // StorageSpec says which devices of which nodes become OSDs. There is no "all devices": a device is used
 // because it is named or because a filter that you wrote matches it, and never when it holds data.
-// +kubebuilder:validation:XValidation:rule="has(self.nodes) && size(self.nodes) > 0 || has(self.nodeSelector)",message="spec.storage: name the nodes in spec.storage.nodes, or select them with spec.storage.nodeSelector"
+// +kubebuilder:validation:XValidation:rule="has(self.nodes) && size(self.nodes) > 0 || has(self.nodeSelector) || has(self.claims) && size(self.claims) > 0",message="spec.storage: name the nodes in spec.storage.nodes, select them with spec.storage.nodeSelector, or ask for claims in spec.storage.claims"
 // +kubebuilder:validation:XValidation:rule="!has(self.nodeSelector) || has(self.filter)",message="spec.storage.filter: needed with spec.storage.nodeSelector: say which devices of the selected nodes to use"
 // +kubebuilder:validation:XValidation:rule="!has(self.nodes) || has(self.filter) || self.nodes.all(n, has(n.filter) || (has(n.devices) && size(n.devices) > 0))",message="spec.storage.nodes: each node needs devices or a filter (its own or spec.storage.filter)"
 type StorageSpec struct {
@@ -203,6 +204,50 @@ type StorageSpec struct {
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=256
 	Nodes []StorageNode `json:"nodes,omitempty"`
+	// Claims are sets of OSDs on PersistentVolumeClaims, which Cairn makes.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=6
+	Claims []StorageClaims `json:"claims,omitempty"`
+}
+
+// StorageClaims are OSDs that are alike, each on a PersistentVolumeClaim of its own. A claim is named by the
+// cluster, the set and its index: main-fast-0.
+// +kubebuilder:validation:XValidation:rule="self.portable == oldSelf.portable",message="spec.storage.claims.portable: cannot be changed, because every OSD of the set would be in another failure domain at once; make another set, and set the count of this one to 0"
+// +kubebuilder:validation:XValidation:rule="has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",message="spec.storage.claims.storageClassName: cannot be changed, because a claim keeps its StorageClass; make another set, and set the count of this one to 0"
+type StorageClaims struct {
+	// Name of the set.
+	// +kubebuilder:validation:MaxLength=30
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')",message="spec.storage.claims.name: lower-case letters, digits and -, and it must begin with a letter: the claims bear it"
+	Name string `json:"name"`
+	// Count of OSDs. When it is lowered, those with the highest indexes leave once their data is elsewhere; then their claims
+	// are deleted.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000
+	Count int32 `json:"count"`
+	// Size of each claim. It may grow where the StorageClass allows that, and never shrink.
+	// +kubebuilder:validation:XValidation:rule="!quantity(string(self)).isLessThan(quantity('1Gi'))",message="spec.storage.claims.size: must be 1Gi or more: an OSD needs as much"
+	// +kubebuilder:validation:XValidation:rule="!quantity(string(self)).isLessThan(quantity(string(oldSelf)))",message="spec.storage.claims.size: may grow only: a claim does not shrink. Make another set, and set the count of this one to 0"
+	Size resource.Quantity `json:"size"`
+	// StorageClassName of the claims, which have volumeMode Block; without it the default StorageClass. It cannot be changed.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	StorageClassName *string `json:"storageClassName,omitempty"`
+	// Portable is true where a volume can be used from several nodes: its OSD may move to another node, and takes its data and
+	// its place in the CRUSH map along; each is a host there. It is false where a volume is bound to one node, as local ones
+	// are: the OSD counts to that node. It cannot be changed.
+	Portable bool `json:"portable"`
+	// DeviceClass of the OSDs in place of spec.storage.deviceClass.
+	// +optional
+	DeviceClass DeviceClass `json:"deviceClass,omitempty"`
+	// Skip are indexes that are left out; others take their place. An OSD that has one leaves, as one does whose claim is lost.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=100
+	// +kubebuilder:validation:items:Minimum=0
+	Skip []int32 `json:"skip,omitempty"`
 }
 
 // DeviceClass is a CRUSH device class.

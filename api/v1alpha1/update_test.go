@@ -22,6 +22,7 @@ import (
 const clusterSpec = `{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1}]}]}}}`
 
 const clusterWithKeys = `{spec: {security: {cephx: {daemons: {keyGeneration: 3}, csi: {keyGeneration: 2}}}, storage: {nodes: [{name: n1, devices: [{name: disk1}]}]}}}`
+const onClaims = `{spec: {storage: {claims: [{name: fast, count: 2, size: 10Gi, portable: true}]}}}`
 
 func TestWhatCannotBeChangedIsRefusedWithTheReason(t *testing.T) {
 	for name, test := range map[string]struct{ kind, before, patch, says string }{
@@ -33,6 +34,12 @@ func TestWhatCannotBeChangedIsRefusedWithTheReason(t *testing.T) {
 			"keyGeneration: cannot be lowered"},
 		"the generation of the CSI driver's keys, by leaving it out": {"StorageCluster", clusterWithKeys, `{spec: {security: null}}`,
 			"keyGeneration: cannot be lowered"},
+		"whether claims may move": {"StorageCluster", onClaims, `{spec: {storage: {claims: [{name: fast, count: 2, size: 10Gi, portable: false}]}}}`,
+			"spec.storage.claims.portable: cannot be changed"},
+		"the StorageClass of claims": {"StorageCluster", onClaims, `{spec: {storage: {claims: [{name: fast, count: 2, size: 10Gi, portable: true, storageClassName: other}]}}}`,
+			"spec.storage.claims.storageClassName: cannot be changed"},
+		"claims that shrink": {"StorageCluster", onClaims, `{spec: {storage: {claims: [{name: fast, count: 2, size: 9Gi, portable: true}]}}}`,
+			"spec.storage.claims.size: may grow only"},
 		"a pool's cluster": {"BlockPool", `{spec: {cluster: main}}`, `{spec: {cluster: other}}`,
 			"spec.cluster: cannot be changed"},
 		"a StorageClass's name": {"BlockPool", `{spec: {cluster: main, storageClass: {name: fast}}}`, `{spec: {storageClass: {name: slow}}}`,
@@ -52,6 +59,8 @@ func TestWhatMayBeChangedIsTaken(t *testing.T) {
 	for name, test := range map[string]struct{ kind, before, patch string }{
 		"a device is added":            {"StorageCluster", clusterSpec, `{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1}, {name: disk2}]}]}}}`},
 		"the keys are made anew":       {"StorageCluster", clusterSpec, `{spec: {security: {cephx: {daemons: {keyGeneration: 2}, csi: {keyGeneration: 7}}}}}`},
+		"claims are more and larger":   {"StorageCluster", onClaims, `{spec: {storage: {claims: [{name: fast, count: 3, size: 20Gi, portable: true}]}}}`},
+		"claims are fewer":             {"StorageCluster", onClaims, `{spec: {storage: {claims: [{name: fast, count: 0, size: 10Gi, portable: true, skip: [1]}]}}}`},
 		"a mon count shrinks":          {"StorageCluster", clusterSpec, `{spec: {mon: {count: 1}}}`},
 		"a mon count grows":            {"StorageCluster", `{spec: {mon: {count: 1}, storage: {nodeSelector: {}, filter: {rotational: true}}}}`, `{spec: {mon: {count: 3}}}`},
 		"the image is another":         {"StorageCluster", clusterSpec, `{spec: {ceph: {image: "cairn.storage/ceph:20.2.5"}}}`},

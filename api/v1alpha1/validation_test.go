@@ -44,6 +44,18 @@ func TestAWrongStorageClusterIsRefusedWithTheFieldAndWhatIsRight(t *testing.T) {
 		"no storage": {`{spec: {}}`, []string{"spec.storage", "Required"}},
 		"storage without nodes": {
 			`{spec: {storage: {}}}`, []string{"spec.storage", "name the nodes in spec.storage.nodes", "spec.storage.nodeSelector"}},
+		"claims below the size of an OSD": {
+			`{spec: {storage: {claims: [{name: fast, count: 1, size: 1023Mi, portable: true}]}}}`, []string{"spec.storage.claims[0].size", "must be 1Gi or more"}},
+		"claims of a negative count": {
+			`{spec: {storage: {claims: [{name: fast, count: -1, size: 10Gi, portable: true}]}}}`, []string{"spec.storage.claims[0].count", "greater than or equal to 0"}},
+		"claims that do not say whether they may move": {
+			`{spec: {storage: {claims: [{name: fast, count: 1, size: 10Gi}]}}}`, []string{"spec.storage.claims[0].portable", "Required"}},
+		"claims named twice": {
+			`{spec: {storage: {claims: [{name: fast, count: 1, size: 10Gi, portable: true}, {name: fast, count: 2, size: 10Gi, portable: true}]}}}`, []string{"spec.storage.claims[1]", "Duplicate"}},
+		"claims whose name no claim can have": {
+			`{spec: {storage: {claims: [{name: Fast, count: 1, size: 10Gi, portable: true}]}}}`, []string{"spec.storage.claims[0].name", "lower-case letters"}},
+		"an empty list of claims": {
+			`{spec: {storage: {claims: []}}}`, []string{"spec.storage", "or ask for claims in spec.storage.claims"}},
 		"an empty list of nodes": {
 			`{spec: {storage: {nodes: []}}}`, []string{"spec.storage", "name the nodes in spec.storage.nodes"}},
 		"a node selector without a filter would take every device": {
@@ -110,6 +122,8 @@ func TestAWrongStorageClusterIsRefusedWithTheFieldAndWhatIsRight(t *testing.T) {
 			storage + `, network: {encryption: true, compression: true}}`, []string{"spec.network.compression", "not together with encryption"}},
 		"an option that is the network's": {
 			storage + `, ceph: {config: {global: {ms_service_mode: crc}}}}`, []string{"ms_service_mode", "are set by spec.network.encryption and spec.network.compression"}},
+		"mons of one node with one address": {
+			storage + `, network: {provider: host}, mon: {allowSharedNode: true}}`, []string{"spec.mon.allowSharedNode", "not with spec.network.provider host"}},
 		"a data path that is relative": {
 			storage + `, dataPath: var/lib/cairn}`, []string{"spec.dataPath", "absolute path", "/var/lib/cairn"}},
 		"a data path that climbs": {

@@ -31,6 +31,7 @@ func newRunCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&request.Device, "device", "", "stable path of the device, below /dev/disk")
 	flags.StringVar(&request.DB, "db-device", "", "stable path of the device with the OSD's database, below /dev/disk; empty for none")
+	flags.StringVar(&request.Claim, "claim", "", "name of the PersistentVolumeClaim whose device it is, at "+disk.ClaimDevice+"; empty for a disk of the node")
 	flags.Int32Var(&request.ID, "id", -1, "ID of the OSD")
 	flags.StringVar(&request.UUID, "uuid", "", "UUID of the OSD")
 	flags.StringVar(&request.FSID, "fsid", "", "FSID of the cluster")

@@ -16,6 +16,7 @@ const sectorSize = 512
 // block is what the kernel says about a whole block device.
 type block struct {
 	name       string // sdb
+	path       string // of a claim's device, in the OSD's pod; else empty
 	number     string // 8:16
 	sequence   string // counts what has been behind the name, where the kernel has it
 	size       int64
@@ -102,6 +103,11 @@ func readBlock(host Host, name string) (block, error) {
 	if _, err := os.Stat(host.node(name)); err != nil {
 		return block{}, fmt.Errorf("read block device %s: %w", name, err)
 	}
+	return readAttributes(host, name)
+}
+
+// readAttributes reads what sysfs says of a device.
+func readAttributes(host Host, name string) (block, error) {
 	sectors, err := os.ReadFile(host.block(name, "size"))
 	if err != nil {
 		return block{}, fmt.Errorf("read block device %s: %w", name, err)

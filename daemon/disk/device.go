@@ -20,7 +20,7 @@ type device struct {
 func openDevice(host Host, b block) (*device, error) { return openDeviceFor(host, b, os.O_RDONLY) }
 
 func openDeviceFor(host Host, b block, flags int) (*device, error) {
-	file, err := os.OpenFile(host.node(b.name), flags|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	file, err := os.OpenFile(b.node(host), flags|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}

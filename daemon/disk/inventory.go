@@ -143,6 +143,9 @@ func absolute(links []string) []string {
 
 // stablePath is the path by which to speak of a device.
 func stablePath(b block) string {
+	if b.path != "" {
+		return b.path
+	}
 	name := stableName(b.links)
 	if name == "" || strings.HasPrefix(name, "/") {
 		return name

@@ -86,6 +86,9 @@ func (p *Preparer) Prepare(ctx context.Context, request Request) (Outcome, error
 
 // find resolves the stable name and reads what the kernel says of the device.
 func (p *Preparer) find(device string) (block, error) {
+	if device == p.host.node(filepath.Base(ClaimDevice)) {
+		return readClaim(p.host, device)
+	}
 	path, err := filepath.EvalSymlinks(device)
 	if err != nil {
 		return block{}, fmt.Errorf("find device: %w", err)

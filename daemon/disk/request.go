@@ -12,13 +12,15 @@ import (
 
 // Request is the OSD that is to be on a device.
 type Request struct {
-	// Device is a stable path, below /dev/disk.
+	// Device is a stable path, below /dev/disk; that of a claim is ClaimDevice.
 	Device string
 	// DB is a stable path of the device that has the OSD's database; empty for none.
-	DB   string
-	ID   int32
-	UUID string
-	FSID string
+	DB string
+	// Claim is the name of the PersistentVolumeClaim whose device it is; empty for a disk of the node.
+	Claim string
+	ID    int32
+	UUID  string
+	FSID  string
 	// DataDir becomes the OSD's directory.
 	DataDir string
 	// Keyring is the file with the OSD's key.
@@ -38,13 +40,16 @@ func (r Request) checked(host Host) (Request, error) {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	for name, device := range map[string]*string{"device": &r.Device, "db-device": &r.DB} {
-		if name != "device" && *device == "" {
+		if name != "device" && *device == "" || name == "device" && r.Claim != "" {
 			continue
 		}
 		*device = filepath.Clean(*device)
 		if !strings.HasPrefix(*device, host.node("disk")+"/by-") {
 			bad("%s: %q is not a stable name below %s, such as /dev/disk/by-id/wwn-0x5000c500a1b2c3d4", name, *device, host.node("disk"))
 		}
+	}
+	if r.Claim != "" && r.Device != host.node(filepath.Base(ClaimDevice)) {
+		bad("device: %q is not where the device of a claim is: %s", r.Device, ClaimDevice)
 	}
 	if r.ID < 0 {
 		bad("id: %d is negative", r.ID)
@@ -68,5 +73,9 @@ func (r Request) checked(host Host) (Request, error) {
 }
 
 func (r Request) refused(reason, format string, args ...any) error {
-	return &RefusedError{Device: r.Device, Reason: reason, Message: fmt.Sprintf(format, args...)}
+	device := r.Device
+	if r.Claim != "" {
+		device = "of PersistentVolumeClaim " + r.Claim
+	}
+	return &RefusedError{Device: device, Reason: reason, Message: fmt.Sprintf(format, args...)}
 }

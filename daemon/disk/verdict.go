@@ -65,7 +65,7 @@ func judgeBlock(b block, use string) verdict {
 		return refuse(v1alpha1.DeviceTooSmall, "%s: an OSD needs at least %s", Size(b.size), Size(MinSize))
 	case len(b.partitions) > 0:
 		return refuse(v1alpha1.DeviceHasPartitions, "a partition table with %s; wipe the device when they are not needed", count(len(b.partitions), "partition"))
-	case stableName(b.links) == "":
+	case b.path == "" && stableName(b.links) == "":
 		return refuse(v1alpha1.DeviceNoStableName, "no name below /dev/disk/by-id or by-path, so it could not be found again after a boot; give it a serial number in the hypervisor or a udev rule that makes a link in /dev/disk/by-id")
 	}
 	return verdict{}

@@ -38,6 +38,10 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		return r.makeKeys(ctx, o)
 	case s.NewOSD != nil:
 		return r.newOSD(ctx, o, *s.NewOSD, s.Renew)
+	case s.MakeClaim != nil:
+		return r.makeClaim(ctx, o, s.MakeClaim)
+	case s.DropClaim != nil:
+		return r.drop(ctx, o, s.DropClaim)
 	case s.SetOut != nil:
 		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.SetOSDOut(ctx, s.SetOut.ID, s.SetOut.Out) })
 	case s.SetWeight != nil:
@@ -97,7 +101,12 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		}
 	}
 	for _, object := range s.Apply {
-		if err := kube.ApplyOver(ctx, r.Client, o.secret(object), object); err != nil {
+		seen := o.osdSecretSeen(object)
+		err := kube.ApplyOver(ctx, r.Client, seen, object)
+		if seen != nil && apierrors.IsConflict(err) {
+			continue // it is not as it was seen: the next look sees it
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -36,7 +36,7 @@ func (o *Observed) riskOf(s *Step) v1alpha1.Risk {
 	switch {
 	case s.Risk != "":
 		return s.Risk
-	case s.Wait, s.MakeKeys, s.NoOut != nil, s.Require != "", s.SetOption != nil, s.NextKey != nil, s.NewUser != nil, s.CommitKey != nil && s.Apply == nil:
+	case s.Wait, s.MakeKeys, s.MakeClaim != nil, s.NoOut != nil, s.Require != "", s.SetOption != nil, s.NextKey != nil, s.NewUser != nil, s.CommitKey != nil && s.Apply == nil:
 		return v1alpha1.RiskNone
 	case s.NewOSD != nil:
 		return o.riskOfNewOSD()

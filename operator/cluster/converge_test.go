@@ -117,7 +117,7 @@ func (s *site) edit(change func(*v1alpha1.StorageCluster)) {
 }
 
 func (s *site) lists() []client.ObjectList {
-	lists := []client.ObjectList{&v1alpha1.StorageClusterList{}, &appsv1.DeploymentList{}, &corev1.ServiceList{}, &corev1.SecretList{}, &corev1.ConfigMapList{}, &corev1.PodList{}, &policyv1.PodDisruptionBudgetList{}}
+	lists := []client.ObjectList{&v1alpha1.StorageClusterList{}, &appsv1.DeploymentList{}, &corev1.ServiceList{}, &corev1.SecretList{}, &corev1.ConfigMapList{}, &corev1.PodList{}, &policyv1.PodDisruptionBudgetList{}, &corev1.PersistentVolumeClaimList{}}
 	for _, list := range lists {
 		require.NoError(s.t, s.Client.List(s.t.Context(), list, client.InNamespace(s.Namespace)))
 	}

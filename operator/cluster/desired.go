@@ -29,6 +29,8 @@ type Desired struct {
 	MonDeployments []*appsv1.Deployment
 	MgrDeployments []*appsv1.Deployment
 	Targets        []osd.Target
+	// NewClaims are to be made, GrownClaims to be larger.
+	NewClaims, GrownClaims []*corev1.PersistentVolumeClaim
 	// Leaving are OSDs that the spec has let go of.
 	Leaving        []osd.Target
 	OSDSecrets     []*corev1.Secret
@@ -62,6 +64,9 @@ func desired(o *Observed, helperImage string) *Desired {
 		return d
 	}
 	for _, m := range d.Mons {
+		if m.Address == "" && mon.OnHost(o.Cluster) {
+			m.Address = o.nodeAddress(m.Node)
+		}
 		d.MonServices = append(d.MonServices, mon.Service(o.Cluster, o.Keys.FSID, m))
 	}
 	d.Keyrings = o.Keys.keyrings(o.Cluster, d.Mons, mgrNames(o.Cluster))
@@ -91,15 +96,19 @@ func (d *Desired) desireDaemons(o *Observed) {
 func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 	targets, problems := osd.Targets(o.Cluster, o.Keys.FSID, o.Nodes, o.Inventory)
 	targets = d.withDBs(o, targets)
+	claimed := d.claimTargets(o)
+	onClaims := uuids(claimed)
+	targets = append(slices.DeleteFunc(targets, func(t osd.Target) bool { return onClaims[t.UUID] }), claimed...)
 	d.Leaving = o.leaving(targets)
 	d.Targets = append(targets, o.keptTargets(uuids(append(slices.Clone(targets), d.Leaving...)))...)
 	d.Problems = append(d.Problems, withoutKept(problems, d.Targets)...)
 	for i, target := range append(slices.Clone(d.Targets), d.Leaving...) {
 		known, key := o.osd(target.UUID), o.OSDKeys[target.UUID]
 		node := o.node(target.Node)
-		if known == nil || key == "" || node == nil {
+		if known == nil || key == "" || node == nil && target.Claim == "" {
 			continue
 		}
+		target.Size = o.claimSize(target)
 		live := o.Deployments[osd.DeploymentName(o.Cluster, known.ID)]
 		formatted := known.Up || known.Weight > 0 && !known.New || osd.Formatted(o.Secrets[osd.SecretName(o.Cluster, target.UUID)])
 		secret := o.osdSecret(target, known.ID, formatted)
@@ -123,6 +132,9 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 func (o *Observed) keptTargets(targets map[string]bool) (kept []osd.Target) {
 	for _, deployment := range o.Deployments {
 		if target := osd.TargetOf(deployment); deployment.Labels[kube.LabelComponent] == osd.Component && !targets[target.UUID] {
+			if secret := o.Secrets[osd.SecretName(o.Cluster, target.UUID)]; secret != nil && target.Claim != "" {
+				target = osd.TargetOf(secret)
+			}
 			kept = append(kept, target)
 		}
 	}
@@ -159,6 +171,9 @@ func monNodes(o *Observed) (nodes []corev1.Node) {
 	selector := labels.SelectorFromSet(o.Cluster.Spec.Placement.NodeSelector)
 	for i := range o.Nodes {
 		node := &o.Nodes[i]
+		if mon.OnHost(o.Cluster) && o.nodeAddress(node.Name) == "" {
+			continue
+		}
 		if kube.NodeReady(node) && selector.Matches(labels.Set(node.Labels)) && tolerated(node.Spec.Taints, o.Cluster.Spec.Placement.Tolerations) {
 			nodes = append(nodes, *node)
 		}

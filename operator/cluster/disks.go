@@ -40,7 +40,7 @@ func diskFailed(o *Observed, d *Desired, _ []Step) *v1alpha1.Blocker {
 // empty when its node is not ready or not inventoried, or nothing is.
 func (o *Observed) failure(target osd.Target) string {
 	known, node, seen := o.osd(target.UUID), o.node(target.Node), o.Inventory[target.Node]
-	if known == nil || known.Up || known.New || node == nil || !kube.NodeAnswers(node) || seen == nil {
+	if target.Claim != "" || known == nil || known.Up || known.New || node == nil || !kube.NodeAnswers(node) || seen == nil {
 		return ""
 	}
 	device := osd.Find(seen, target.Device)

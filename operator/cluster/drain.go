@@ -55,7 +55,8 @@ func (o *Observed) osdDaemons() (daemons []disruption.Daemon) {
 		if deployment.Labels[kube.LabelComponent] != osd.Component || err != nil {
 			continue
 		}
-		d := disruption.Daemon{Kind: osd.Component, Name: name, ID: id, Node: osd.TargetOf(deployment).Node, Pod: disruption.Running(o.Pods, osd.Component, name)}
+		target, pod := osd.TargetOf(deployment), disruption.Running(o.Pods, osd.Component, name)
+		d := disruption.Daemon{Kind: osd.Component, Name: name, ID: id, Node: o.nodeOf(target, pod), Pod: pod, Portable: target.Claim != "" && o.nodeOf(target, nil) == ""}
 		if o.Ceph != nil {
 			known := o.osd(osd.TargetOf(deployment).UUID)
 			if known == nil || known.Weight == 0 && !known.Up {

@@ -121,6 +121,9 @@ func (o *Observed) misplaced(m mon.Mon, have []mon.Mon) string {
 	if node != nil && !labels.SelectorFromSet(o.Cluster.Spec.Placement.NodeSelector).Matches(labels.Set(node.Labels)) {
 		return fmt.Sprintf("node %s does not match spec.placement.nodeSelector any more", m.Node)
 	}
+	if addresses := o.nodeAddresses(m.Node); mon.OnHost(o.Cluster) && len(addresses) > 0 && m.Address != "" && !slices.Contains(addresses, m.Address) {
+		return fmt.Sprintf("node %s has another address than the mon: %s, not %s", m.Node, addresses[0], m.Address)
+	}
 	for _, other := range have {
 		if !o.Cluster.Spec.Mon.AllowSharedNode && other.Node == m.Node && mon.CompareNames(other.Name, m.Name) < 0 {
 			return fmt.Sprintf("it shares node %s with mon %s, and another node is free", m.Node, other.Name)

@@ -145,6 +145,7 @@ func imagine(o *Observed) *imagined {
 	w.Cluster.Spec.Approval = v1alpha1.ApprovalAutomatic
 	w.Services, w.Secrets = maps.Clone(o.Services), maps.Clone(o.Secrets)
 	w.ConfigMaps, w.Deployments = maps.Clone(o.ConfigMaps), maps.Clone(o.Deployments)
+	w.Claims, w.Volumes = maps.Clone(o.Claims), maps.Clone(o.Volumes)
 	w.OSDKeys, w.Mons, w.Pods = maps.Clone(o.OSDKeys), slices.Clone(o.Mons), slices.Clone(o.Pods)
 	if o.Ceph == nil {
 		return w
@@ -203,7 +204,11 @@ func (w *imagined) happen(s Step) (err error) {
 	case s.NewOSD != nil:
 		w.newOSD(*s.NewOSD)
 		w.lookup = lookup{}
-		w.changing(s).added(w.osd(s.NewOSD.UUID), w.node(s.NewOSD.Node))
+		w.changing(s).added(w.osd(s.NewOSD.UUID), w.locationOf(*s.NewOSD))
+	case s.MakeClaim != nil:
+		w.makeClaim(s.MakeClaim)
+	case s.DropClaim != nil:
+		delete(w.Claims, s.DropClaim.Name)
 	case s.SetOut != nil:
 		w.setOut(*s.SetOut)
 		w.changing(s).set(*s.SetOut)
@@ -265,6 +270,8 @@ func (w *imagined) put(wanted client.Object) error {
 		w.Services[object.Name] = object
 	case *corev1.ConfigMap:
 		w.ConfigMaps[object.Name] = object
+	case *corev1.PersistentVolumeClaim:
+		w.growClaim(object)
 	case *corev1.Pod:
 		w.answer(object)
 	case *corev1.Secret:
@@ -308,7 +315,7 @@ func (w *imagined) newOSD(target osd.Target) {
 			id++
 		}
 		device := w.device(target)
-		w.Ceph.OSDs = append(w.Ceph.OSDs, ceph.OSD{ID: id, UUID: target.UUID, Class: classOf(target, device), Host: ceph.Bucket(target.Node), BytesTotal: int64(w.sizeOf(target))})
+		w.Ceph.OSDs = append(w.Ceph.OSDs, ceph.OSD{ID: id, UUID: target.UUID, Class: classOf(target, device), Host: hostOf(w.locationOf(target)), BytesTotal: int64(w.sizeOf(target))})
 	}
 	if w.OSDKeys[target.UUID] == "" {
 		w.OSDKeys[target.UUID] = "a key"
@@ -317,6 +324,9 @@ func (w *imagined) newOSD(target osd.Target) {
 
 // device of a target, as the inventory shows it.
 func (w *imagined) device(target osd.Target) v1alpha1.Device {
+	if claim := w.claim(target.Claim); claim != nil {
+		return v1alpha1.Device{Size: claim.Spec.Resources.Requests[corev1.ResourceStorage]}
+	}
 	if device := osd.Find(w.Inventory[target.Node], target.Device); device != nil {
 		return *device
 	}

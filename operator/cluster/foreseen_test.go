@@ -33,7 +33,8 @@ func TestWhatIsForeseenHappens(t *testing.T) {
 			c.Spec.Storage.Nodes[0].Devices = c.Spec.Storage.Nodes[0].Devices[:1]
 			c.Spec.Storage.Nodes[1].Devices = append(c.Spec.Storage.Nodes[1].Devices, v1alpha1.StorageDevice{Name: "disk2"})
 		},
-		"mons go": func(c *v1alpha1.StorageCluster) { c.Spec.Mon.Count = 1 },
+		"OSDs on claims come": fast(2),
+		"mons go":             func(c *v1alpha1.StorageCluster) { c.Spec.Mon.Count = 1 },
 		"all restarts": func(c *v1alpha1.StorageCluster) {
 			c.Spec.Ceph.Image = "cairn.storage/ceph:20.2.5"
 		},

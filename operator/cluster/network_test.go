@@ -14,6 +14,7 @@ import (
 	"github.com/cairn-storage/cairn/operator/cluster"
 	"github.com/cairn-storage/cairn/operator/csidriver"
 	"github.com/cairn-storage/cairn/operator/kube"
+	"github.com/cairn-storage/cairn/tests/controlplane/simulation"
 )
 
 const secureOnly = `ms_bind_msgr1 = false
@@ -95,11 +96,7 @@ func TestEncryptionWaitsForWhoWouldBeCutOff(t *testing.T) {
 	s := newSite(t)
 	s.converge()
 	before := s.generations()
-	var node corev1.Node
-	require.NoError(t, s.Client.Get(t.Context(), client.ObjectKey{Name: "node2"}, &node))
-	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.9.0.2"}}
-	require.NoError(t, s.Client.Status().Update(t.Context(), &node))
-	s.Ceph.SetOldClients(ceph.Client{User: "client.csi-node.node2", Address: "10.9.0.2"}, ceph.Client{User: "client.backup", Address: "10.9.9.9"})
+	s.Ceph.SetOldClients(ceph.Client{User: "client.csi-node.node2", Address: simulation.Address("node2")}, ceph.Client{User: "client.backup", Address: "10.9.9.9"})
 	s.edit(encrypted(true))
 	holds := func(reason, says string) {
 		s.looks(5)

@@ -47,6 +47,9 @@ type Observed struct {
 	Deployments map[string]*appsv1.Deployment
 	Pods        []corev1.Pod
 	Budgets     map[string]*policyv1.PodDisruptionBudget
+	// Claims that OSDs are on, and the Volumes of those whose place is not written down yet.
+	Claims  map[string]*corev1.PersistentVolumeClaim
+	Volumes map[string]*corev1.PersistentVolume
 	// Jobs of a quorum's rebuilding, while one is under way, and those that empty DB devices.
 	Jobs map[string]*batchv1.Job
 
@@ -89,9 +92,12 @@ func (r *Reconciler) observe(ctx context.Context, cluster *v1alpha1.StorageClust
 		Now: r.now(), Cluster: cluster, Inventory: map[string]*v1alpha1.NodeStorage{}, OSDKeys: map[string]ceph.Key{},
 		Services: map[string]*corev1.Service{}, Secrets: map[string]*corev1.Secret{},
 		ConfigMaps: map[string]*corev1.ConfigMap{}, Deployments: map[string]*appsv1.Deployment{},
-		Budgets: map[string]*policyv1.PodDisruptionBudget{},
+		Budgets: map[string]*policyv1.PodDisruptionBudget{}, Claims: map[string]*corev1.PersistentVolumeClaim{},
 	}
 	if err := errors.Join(r.observeNodes(ctx, o), r.observeObjects(ctx, o), r.observeKeys(ctx, o), r.observeRecord(ctx, o), r.observeRecovery(ctx, o), r.observeFreeing(ctx, o)); err != nil {
+		return nil, err
+	}
+	if err := r.observeVolumes(ctx, o); err != nil {
 		return nil, err
 	}
 	o.refuseOtherKeys()
@@ -141,8 +147,9 @@ func (r *Reconciler) observeObjects(ctx context.Context, o *Observed) error {
 		deployments appsv1.DeploymentList
 		pods        corev1.PodList
 		budgets     policyv1.PodDisruptionBudgetList
+		claims      corev1.PersistentVolumeClaimList
 	)
-	for _, list := range []client.ObjectList{&secrets, &configMaps, &deployments, &pods, &budgets} {
+	for _, list := range []client.ObjectList{&secrets, &configMaps, &deployments, &pods, &budgets, &claims} {
 		if err := r.Client.List(ctx, list, owned...); err != nil {
 			return fmt.Errorf("list %T: %w", list, err)
 		}
@@ -157,6 +164,7 @@ func (r *Reconciler) observeObjects(ctx context.Context, o *Observed) error {
 	index(o.Deployments, deployments.Items)
 	o.Pods = pods.Items
 	index(o.Budgets, budgets.Items)
+	index(o.Claims, claims.Items)
 	for _, secret := range o.Secrets {
 		if uuid := secret.Annotations[kube.AnnotationUUID]; uuid != "" {
 			o.OSDKeys[uuid] = ceph.Key(secret.Data["key"])
@@ -267,16 +275,24 @@ func anyRunning(pods []corev1.Pod, component string) bool {
 
 // nodeAddress is a node's internal address.
 func (o *Observed) nodeAddress(name string) string {
+	if addresses := o.nodeAddresses(name); len(addresses) > 0 {
+		return addresses[0]
+	}
+	return ""
+}
+
+// nodeAddresses are all of a node's internal addresses.
+func (o *Observed) nodeAddresses(name string) (addresses []string) {
 	node := o.node(name)
 	if node == nil {
-		return ""
+		return nil
 	}
 	for _, address := range node.Status.Addresses {
 		if address.Type == corev1.NodeInternalIP {
-			return address.Address
+			addresses = append(addresses, address.Address)
 		}
 	}
-	return ""
+	return addresses
 }
 
 // stateOf is what Ceph says of itself; nil while it cannot be asked.

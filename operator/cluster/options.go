@@ -11,6 +11,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
@@ -297,7 +298,7 @@ func (d *Desired) readAtStart(o *Observed) {
 				}
 			})
 			if len(lines) > 0 {
-				made.Spec.Template.Annotations = map[string]string{kube.AnnotationOptions: strings.Join(lines, "\n")}
+				metav1.SetMetaDataAnnotation(&made.Spec.Template.ObjectMeta, kube.AnnotationOptions, strings.Join(lines, "\n"))
 			}
 		}
 	}

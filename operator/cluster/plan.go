@@ -25,6 +25,8 @@ type Step struct {
 	MakeKeys bool
 	// NewOSD gives a target its key and ID.
 	NewOSD *osd.Target
+	// MakeClaim makes a claim for an OSD, DropClaim deletes that of one which is no more.
+	MakeClaim, DropClaim *corev1.PersistentVolumeClaim
 	// Renew is the ID of a destroyed OSD that NewOSD takes; nil is a new ID.
 	Renew *int
 	// Apply writes objects.
@@ -93,7 +95,7 @@ func Plan(o *Observed, d *Desired) ([]Step, error) {
 		return p.steps, nil
 	}
 	p := &planner{o: o, d: d, up: o.change()}
-	for _, part := range []func() error{p.recovery, p.ask, p.keys, p.evictions, p.foundation, p.retire, p.mons, p.quorum, p.network, p.options, p.nextKeys, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.weights, p.csiKeys, p.removals, p.noOut, p.requireRelease, p.canaryFirst} {
+	for _, part := range []func() error{p.recovery, p.ask, p.keys, p.evictions, p.foundation, p.claims, p.retire, p.mons, p.quorum, p.network, p.options, p.nextKeys, p.mgrs, p.newOSDs, p.osds, p.returns, p.waitForOSDs, p.weights, p.csiKeys, p.removals, p.strayClaims, p.noOut, p.requireRelease, p.canaryFirst} {
 		if err := part(); err != nil {
 			return nil, err
 		}
@@ -113,7 +115,15 @@ type planner struct {
 	rolling []restarting // the OSDs whose pods are being replaced
 }
 
-// restarting is an OSD whose pod is being replaced, and its node.
+// placeOf names a node, or a claim whose OSD may be on any.
+func placeOf(name string, o *Observed) string {
+	if o.claim(name) != nil {
+		return "claim " + name
+	}
+	return "node " + name
+}
+
+// restarting is an OSD whose pod is being replaced, and its node or claim.
 type restarting struct {
 	id   int
 	node string
@@ -242,6 +252,9 @@ func (p *planner) daemons(kind string, deployments []*appsv1.Deployment, gate fu
 		if node := deployment.Annotations[kube.AnnotationNode]; node != "" {
 			what += fmt.Sprintf(" on %s of node %s", deployment.Annotations[kube.AnnotationDevice], node)
 		}
+		if claim := deployment.Annotations[kube.AnnotationClaim]; claim != "" {
+			what += " on claim " + claim
+		}
 		s := step(name, what, why, gate(deployment, live != nil))
 		s.Apply, s.CommitKey = []client.Object{deployment}, p.o.commits(deployment, live)
 		p.upgrades(&s, deployment, live)
@@ -312,7 +325,10 @@ func (p *planner) newOSDs() error {
 			}
 			continue
 		}
-		s := step(target.Name(), fmt.Sprintf("make an OSD of %s on node %s", target.Device, target.Node), "the spec names the device or a filter matches it", gate)
+		s := step(target.Name(), "make an OSD of "+target.Where(), "the spec names the device or a filter matches it", gate)
+		if target.Claim != "" {
+			s.Why = "the spec asks for it"
+		}
 		s.NewOSD = &target
 		if gate != "" || target.Replaces == "" {
 			p.add(s)
@@ -337,7 +353,7 @@ func (p *planner) osds() error {
 		if p.d.Drain.Waits != "" {
 			return p.d.Drain.Waits
 		}
-		here := d.Annotations[kube.AnnotationNode]
+		here := osd.Place(d)
 		if other := p.rollingElsewhere(here); other != "" {
 			return other + " has restarted"
 		}
@@ -345,7 +361,7 @@ func (p *planner) osds() error {
 			node = here
 			return ""
 		}
-		return "the OSDs of node " + node + " have restarted"
+		return "the OSDs of " + placeOf(node, p.o) + " have restarted"
 	})
 }
 
@@ -362,7 +378,7 @@ func (p *planner) rollingOSDs() (found []restarting) {
 	for _, d := range p.d.OSDDeployments {
 		known := p.o.osd(d.Annotations[kube.AnnotationUUID])
 		if known != nil && known.In && rolling(p.o.Deployments[d.Name]) {
-			found = append(found, restarting{known.ID, d.Annotations[kube.AnnotationNode]})
+			found = append(found, restarting{known.ID, osd.Place(d)})
 		}
 	}
 	return found
@@ -393,7 +409,7 @@ func cleanPGs(state string) bool {
 func (p *planner) waitForOSDs() error {
 	for _, target := range p.d.Targets {
 		if known := p.o.osd(target.UUID); known != nil && !known.Up && p.o.osdDeployment(target.UUID) != nil {
-			s := step(fmt.Sprintf("osd-%d-up", known.ID), fmt.Sprintf("wait for osd.%d (%s on node %s) to come up", known.ID, target.Device, target.Node), "its data is not served before", "")
+			s := step(fmt.Sprintf("osd-%d-up", known.ID), "wait for "+called(known.ID, target)+" to come up", "its data is not served before", "")
 			s.Wait = true
 			p.add(s)
 		}
@@ -409,6 +425,8 @@ func (o *Observed) live(object client.Object) client.Object {
 		return find(o.Services, name)
 	case *corev1.ConfigMap:
 		return find(o.ConfigMaps, name)
+	case *corev1.PersistentVolumeClaim:
+		return find(o.Claims, name)
 	case *corev1.Secret:
 		return find(o.Secrets, name)
 	case *appsv1.Deployment:
@@ -429,5 +447,8 @@ func find[P client.Object](in map[string]P, name string) client.Object {
 
 // describe names an object in a plan: "Service demo-mon-a".
 func describe(object client.Object) string {
+	if secret, ok := object.(*corev1.Secret); ok && secret.Annotations[kube.AnnotationClaim] != "" {
+		return "the Secret of the OSD on claim " + secret.Annotations[kube.AnnotationClaim]
+	}
 	return strings.TrimPrefix(fmt.Sprintf("%T", object), "*v1.") + " " + object.GetName()
 }

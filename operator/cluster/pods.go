@@ -15,7 +15,7 @@ import (
 func podFailing(o *Observed, d *Desired, _ []Step) *v1alpha1.Blocker {
 	for i := range o.Pods {
 		pod := &o.Pods[i]
-		if pod.DeletionTimestamp != nil || pod.Labels[kube.LabelComponent] == upgrade.Component || o.leavesLost(d, pod) || disruption.EmptiedPod(pod, o.Nodes, o.Cluster.Spec.Placement.Tolerations) {
+		if pod.DeletionTimestamp != nil || pod.Labels[kube.LabelComponent] == upgrade.Component || o.leavesLost(d, pod) || disruption.EmptiedPod(pod, o.Nodes, o.Cluster.Spec.Placement.Tolerations) || pod.Spec.NodeName == "" && o.closedTo(pod) {
 			continue
 		}
 		name := fmt.Sprintf("%s-%s (pod %s on node %s)", pod.Labels[kube.LabelComponent], pod.Labels[kube.LabelInstance], pod.Name, pod.Spec.NodeName)

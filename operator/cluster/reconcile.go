@@ -182,6 +182,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Owns(&batchv1.Job{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(clusterOfLabels)).
 		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(clusterOfLabels)).
+		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(clusterOfLabels)).
 		Watches(&v1alpha1.NodeStorage{}, every).
 		Watches(&corev1.Node{}, every, builder.WithPredicates(nodeChanges)).
 		WatchesRawSource(source.TypedChannel(r.Connections.Wake, wake())).

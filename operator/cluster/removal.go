@@ -31,7 +31,10 @@ func (o *Observed) leaving(targets []osd.Target) (leaving []osd.Target) {
 	wanted := uuids(targets)
 	for _, secret := range o.Secrets {
 		t := osd.TargetOf(secret)
-		if t.UUID != "" && !wanted[t.UUID] && (replaced(targets, t) != nil || osd.Left(o.Cluster.Spec.Storage, t, o.Inventory[t.Node], o.marked(t.UUID))) {
+		if t.UUID == "" || wanted[t.UUID] {
+			continue
+		}
+		if t.Claim != "" && o.claimLeaves(t) || t.Claim == "" && (replaced(targets, t) != nil || osd.Left(o.Cluster.Spec.Storage, t, o.Inventory[t.Node], o.marked(t.UUID))) {
 			leaving = append(leaving, t)
 		}
 	}
@@ -61,7 +64,7 @@ func (p *planner) returns() error {
 func (p *planner) removals() error {
 	for _, target := range p.d.Leaving {
 		if p.o.Ceph == nil {
-			p.add(step(target.Name(), "remove the OSD of "+target.Device+" on node "+target.Node, whyLeaving, "the mons have a quorum"))
+			p.add(step(target.Name(), "remove the OSD of "+target.Where(), whyLeaving, "the mons have a quorum"))
 			continue
 		}
 		if s, ok := p.removal(target); ok {
@@ -72,6 +75,8 @@ func (p *planner) removals() error {
 }
 
 const whyLeaving = "the spec does not name its device any more"
+
+const whyClaimLeaves = "the spec does not ask for its claim any more"
 
 // removal is the next step of an OSD that leaves; none while another has to come first.
 func (p *planner) removal(target osd.Target) (Step, bool) {
@@ -84,8 +89,11 @@ func (p *planner) removal(target osd.Target) (Step, bool) {
 	needed, asked := p.o.Ceph.Needed[known.ID]
 	by, why := p.o.replacement(target), whyLeaving
 	lost := p.o.lostAndReplaced(known)
-	if by != "" {
+	switch {
+	case by != "":
 		why = whyReplaced
+	case target.Claim != "":
+		why = whyClaimLeaves
 	}
 	if lost {
 		needed, asked = p.o.Ceph.Missed[known.ID]
@@ -137,7 +145,10 @@ func (p *planner) forget(target osd.Target, deployment *appsv1.Deployment) (Step
 	if id, ok := osd.ID(secret); ok && p.o.destroyed(id) {
 		return p.giveUp(id, target), p.o.replacement(target) == ""
 	}
-	s := step(target.Name(), "forget the key of the OSD of "+target.Device+" on node "+target.Node, "Ceph knows it no more", "")
+	if claim := p.o.claimOf(target); claim != nil && claim.DeletionTimestamp == nil && deployment == nil && !isWanted(p.o.Cluster, target.Claim) {
+		return p.dropClaim(claim), true
+	}
+	s := step(target.Name(), "forget the key of the OSD of "+target.Where(), "Ceph knows it no more", "")
 	s.Risk = v1alpha1.RiskNone
 	if deployment != nil {
 		s.Delete = append(s.Delete, deployment)
@@ -167,7 +178,7 @@ func (p *planner) giveUp(id int, target osd.Target) Step {
 
 // called names an OSD by its ID and where it is.
 func called(id int, t osd.Target) string {
-	return fmt.Sprintf("osd.%d (%s on node %s)", id, t.Device, t.Node)
+	return fmt.Sprintf("osd.%d (%s)", id, t.Where())
 }
 
 // drainGate says what must hold before an OSD's data is moved: the Secret remembers
@@ -183,11 +194,14 @@ func (p *planner) drainGate(leaving *ceph.OSD, it osd.Target) string {
 			continue // it starts when the other is gone
 		}
 		if known == nil || known.Weight == 0 || known.New {
-			return "the OSD of " + target.Device + " on node " + target.Node + " has started"
+			return "the OSD of " + target.Where() + " has started"
 		}
 		if known.Up && known.In {
 			stay = append(stay, *known)
 		}
+	}
+	if len(p.d.NewClaims) > 0 {
+		return "the OSD of claim " + p.d.NewClaims[0].Name + " has started"
 	}
 	if gap := p.roomGap(stay); gap != "" {
 		return gap
@@ -215,7 +229,7 @@ func (p *planner) roomGap(stay []ceph.OSD) string {
 func (p *planner) domainGap(stay []ceph.OSD) string {
 	for i := range p.o.Pools {
 		spec := &p.o.Pools[i].Spec
-		left := osd.Domains(stay, spec.FailureDomain, string(spec.DeviceClass), p.o.Nodes)
+		left := osd.Domains(stay, spec.FailureDomain, string(spec.DeviceClass), p.o.hosts())
 		if left >= spec.Copies() {
 			continue
 		}

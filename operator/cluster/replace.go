@@ -45,6 +45,9 @@ func replaced(targets []osd.Target, old osd.Target) *osd.Target {
 // replacement is the device that the spec names in place of an OSD's; empty for an
 // OSD that just leaves.
 func (o *Observed) replacement(old osd.Target) string {
+	if old.Claim != "" {
+		return ""
+	}
 	for _, node := range o.Cluster.Spec.Storage.Nodes {
 		at := slices.IndexFunc(node.Devices, func(d v1alpha1.StorageDevice) bool { return d.Replaces == old.Device })
 		if node.Name == old.Node && at >= 0 {
@@ -136,7 +139,7 @@ func (o *Observed) comesBack(known *ceph.OSD) bool {
 // deviceLost reports whether an OSD is down, and no node shows a device with its label: its
 // device is gone, cannot be read, or holds something else.
 func (o *Observed) deviceLost(known *ceph.OSD, t osd.Target) bool {
-	return !known.Up && o.Inventory[t.Node] != nil && o.nodeWith(known.UUID) == ""
+	return t.Claim == "" && !known.Up && o.Inventory[t.Node] != nil && o.nodeWith(known.UUID) == ""
 }
 
 // nodeWith is the node that shows a device with an OSD's label; empty when none does.

@@ -196,10 +196,10 @@ func (r *Reconciler) writeKeys(ctx context.Context, keys *Keys, secret *corev1.S
 	return nil
 }
 
-// secret is a Secret as it was seen, which must not have changed since when another is
-// written over it; nil for what is no Secret, or a new one.
-func (o *Observed) secret(object client.Object) client.Object {
-	if _, ok := object.(*corev1.Secret); !ok {
+// osdSecretSeen is an OSD's Secret as it was seen: written over one that has changed since,
+// it would bring back a key that Ceph refuses. Nil for what is none, or a new one.
+func (o *Observed) osdSecretSeen(object client.Object) client.Object {
+	if _, ok := object.(*corev1.Secret); !ok || object.GetAnnotations()[kube.AnnotationUUID] == "" {
 		return nil
 	}
 	return o.live(object)

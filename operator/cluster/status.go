@@ -30,7 +30,7 @@ func status(o *Observed, d *Desired, steps []Step) v1alpha1.StorageClusterStatus
 	s.LastMon = mon.Last(o.Mons, o.lastMon())
 	s.Mons = daemons(int(o.Cluster.Spec.Mon.Count), 0)
 	s.Mgrs = daemons(int(o.Cluster.Spec.Mgr.Count), 0)
-	s.OSDs = daemons(len(d.Targets), 0)
+	s.OSDs = daemons(len(d.Targets)+len(d.NewClaims), 0)
 	if o.Ceph != nil {
 		fill(&s, o, d)
 	}
@@ -67,7 +67,7 @@ func fill(s *v1alpha1.StorageClusterStatus, o *Observed, d *Desired) {
 			up++
 		}
 	}
-	s.OSDs = daemons(len(d.Targets), up)
+	s.OSDs = daemons(len(d.Targets)+len(d.NewClaims), up)
 	s.Versions = map[string]int32{}
 	for version, count := range c.Versions {
 		s.Versions[version] = int32(count)
@@ -156,7 +156,7 @@ func deviceProblem(_ *Observed, d *Desired, _ []Step) *v1alpha1.Blocker {
 		}
 		return blocker(d.Problems[0].Reason, "%s", strings.Join(messages, "; "))
 	}
-	if len(d.Targets) == 0 && d.MonDeployments != nil {
+	if len(d.Targets)+len(d.NewClaims) == 0 && d.MonDeployments != nil {
 		return blocker(v1alpha1.ReasonNoDevices, "no usable device matches spec.storage. 'kubectl get nodestorage' shows the devices and why each is refused")
 	}
 	return nil

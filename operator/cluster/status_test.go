@@ -177,11 +177,11 @@ func TestAStepThatFailedIsTheBlocker(t *testing.T) {
 }
 
 // Reasons that other tests emit: those of pools, of clusters that are refused,
-// of steps that failed, of removals, of failovers, of drains, destructions and upgrades.
+// of steps that failed, of removals, of claims, of failovers, of drains, destructions, upgrades and encryption.
 var elsewhere = []string{"StepFailed", "InUse", "WrongNamespace", "ClusterNotFound", "ClusterNotReady", "NameTaken", "TooFewFailureDomains", "NotSafeToRemove", "MonLost",
 	"OneAtATime", "Protected", "DrainBlocked", "NodeDrained", "NodeLost", "NeedsApproval",
 	"NoRoom", "NotSafeToChange", "PlacingData", "Deleting", "NotConfirmed", "NodeGone",
-	"ImageUnusable", "UpgradeRefused", "UpgradeHalted", "QuorumLost", "RecoveryRefused", "DataLost", "OldClients"}
+	"ImageUnusable", "UpgradeRefused", "UpgradeHalted", "QuorumLost", "RecoveryRefused", "DataLost", "OldClients", "ClaimLost", "ClaimNotUsable"}
 
 func TestEveryReasonIsEmittedBySomeRule(t *testing.T) {
 	emitted := map[string]bool{}

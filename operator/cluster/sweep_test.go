@@ -40,9 +40,11 @@ var verbs = []verb{
 	{"add a disk with a database, and remove it", beginDatabase, []string{"ceph NewOSD", "ceph PurgeOSD", "create *v1.Job main-free-db"}},
 	{"a disk grows", beginGrowth, []string{"ceph SetOSDWeight"}},
 	{"move a disk", beginMove, []string{"apply Deployment main-osd-3"}},
+	{"OSDs on claims", beginClaims, []string{"create *v1.PersistentVolumeClaim main-fast-0", "ceph NewOSD", "ceph PurgeOSD", "delete *v1.PersistentVolumeClaim main-fast-0"}},
 	{"fewer and more mons", beginMonCount, []string{"ceph RemoveMon"}},
 	{"move a mon", beginMonMove, []string{"ceph RemoveMon"}},
 	{"replace a lost mon", beginFailover, []string{"ceph RemoveMon"}},
+	{"replace it on the host network", beginHostFailover, []string{"ceph RemoveMon", "apply ConfigMap main-ceph-conf"}},
 	{"rebuild a lost quorum", beginRecovery, []string{"create *v1.Job main-mon-keep", "delete *v1.Service main-mon-b", "create *v1.Job main-mon-rebuild"}},
 	{"change options", beginOptions, []string{"ceph SetConfig", "ceph UnsetConfig"}},
 	{"rotate the daemons' keys", beginDaemonKeys, []string{"ceph PendingKey", "ceph CommitKey"}},
@@ -311,8 +313,10 @@ func (s *site) label(name, label, value string) {
 	require.NoError(s.t, s.Client.Update(s.t.Context(), &node))
 }
 
-func beginFailover(t *testing.T) (*site, func()) {
-	s := clocked(t)
+func beginFailover(t *testing.T) (*site, func()) { return beginFailoverOf(t) }
+
+func beginFailoverOf(t *testing.T, change ...func(*v1alpha1.StorageCluster)) (*site, func()) {
+	s := clocked(t, change...)
 	s.Spare("node4")
 	return s, func() {
 		s.Lose("node3")

@@ -108,7 +108,7 @@ func (t *Teardown) Plan() []Step {
 		gate = "every node is wiped"
 	}
 	if left := t.objects(); len(left) > 0 {
-		s := step("forget", "delete the cluster's Services, ConfigMaps and Secrets, its keys as the last", "no disk bears its data any more", gate)
+		s := step("forget", "delete the cluster's Services, claims, ConfigMaps and Secrets, its keys as the last", "no disk bears its data any more", gate)
 		s.Delete = left
 		steps = append(steps, s)
 	}
@@ -175,7 +175,9 @@ func (t *stopping) stop(gate string) (steps []Step) {
 		}
 		s := step(name+"-stopped", fmt.Sprintf("wait for %s (pod %s on node %s) to stop%s", name, pod.Name, pod.Spec.NodeName, since(pod)), t.why, "")
 		s.Wait = true
-		s.Gate, s.Reason = t.absent(pod.Spec.NodeName), v1alpha1.ReasonNodeGone
+		if pod.Spec.NodeName != "" {
+			s.Gate, s.Reason = t.absent(pod.Spec.NodeName), v1alpha1.ReasonNodeGone
+		}
 		steps = append(steps, s)
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.Deployments)) {
@@ -259,6 +261,11 @@ func (t *Teardown) objects() (left []client.Object) {
 	keys := KeysName(t.Cluster)
 	for _, name := range slices.Sorted(maps.Keys(t.Services)) {
 		left = append(left, t.Services[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.Claims)) {
+		if claim := t.Claims[name]; osd.IsClaimOf(claim, t.Cluster, t.fsid()) {
+			left = append(left, claim)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.ConfigMaps)) {
 		left = append(left, t.ConfigMaps[name])

@@ -71,7 +71,7 @@ func (t *Teardown) wipeCommand(node string) []string {
 			continue
 		}
 		command = append(command, "--osd", target.UUID)
-		if target.Node == node {
+		if target.Node == node && target.Claim == "" {
 			command = append(command, "--device", target.Path())
 			if target.DB != "" {
 				command = append(command, "--device", target.DBPath())

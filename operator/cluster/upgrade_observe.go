@@ -23,7 +23,7 @@ type MayStop struct {
 func (o *Observed) next() (ids []int) {
 	begun, behind := map[string]bool{}, map[string][]int{}
 	for _, d := range o.ofKind(osd.Component) {
-		node := d.Annotations[kube.AnnotationNode]
+		node := osd.Place(d)
 		if imageOf(d) == o.Cluster.Spec.Ceph.Image {
 			begun[node] = true
 		} else if known := o.osd(d.Annotations[kube.AnnotationUUID]); known != nil && known.Up && !o.marked(known.UUID) {

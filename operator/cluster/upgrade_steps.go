@@ -129,7 +129,7 @@ func (p *planner) stopGate(d *appsv1.Deployment) string {
 	if p.d.Drain.Waits != "" {
 		return p.d.Drain.Waits
 	}
-	if other := p.rollingElsewhere(d.Annotations[kube.AnnotationNode]); other != "" {
+	if other := p.rollingElsewhere(osd.Place(d)); other != "" {
 		return other + " has restarted"
 	}
 	may := p.o.Ceph.MayStop

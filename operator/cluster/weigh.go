@@ -4,11 +4,8 @@ import (
 	"context"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/daemon/ceph/crush"
-	"github.com/cairn-storage/cairn/operator/osd"
 )
 
 // Move is the data that Ceph moves because of some steps, which come at the same time.
@@ -30,9 +27,9 @@ func (w *imagined) changing(s Step) *movement {
 	return c
 }
 
-func (c *movement) added(known *ceph.OSD, node *corev1.Node) {
-	if known != nil && node != nil {
-		c.Add = append(c.Add, crush.NewOSD{ID: known.ID, Bytes: known.BytesTotal, Class: known.Class, Location: strings.Fields(osd.Location(node))})
+func (c *movement) added(known *ceph.OSD, location string) {
+	if known != nil && location != "" {
+		c.Add = append(c.Add, crush.NewOSD{ID: known.ID, Bytes: known.BytesTotal, Class: known.Class, Location: strings.Fields(location)})
 	}
 }
 

@@ -106,7 +106,7 @@ func (m *Manager) renew(key types.NamespacedName, e *entry, cred ceph.Credential
 		if m.conns[key] == e {
 			old, e.conn, e.cred = e.conn, conn, cred
 		}
-		go func() { _ = old.Close() }()
+		time.AfterFunc(3*Timeout, func() { _ = old.Close() }) // calls may be under way in it
 	}()
 }
 

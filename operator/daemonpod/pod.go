@@ -23,6 +23,7 @@ type Pod struct {
 	component, instance string
 	spec                corev1.PodSpec
 	mounts              []corev1.VolumeMount
+	devices             []corev1.VolumeDevice
 	privileged          bool
 	annotations         map[string]string
 }
@@ -72,6 +73,16 @@ func (p *Pod) Spread(selector map[string]string) {
 	}}
 }
 
+// SpreadEvenly spreads the pods of a component over zones and nodes, as far as that is possible.
+func (p *Pod) SpreadEvenly() {
+	for _, key := range []string{corev1.LabelTopologyZone, corev1.LabelHostname} {
+		p.spec.TopologySpreadConstraints = append(p.spec.TopologySpreadConstraints, corev1.TopologySpreadConstraint{
+			MaxSkew: 1, TopologyKey: key, WhenUnsatisfiable: corev1.ScheduleAnyway,
+			LabelSelector: &metav1.LabelSelector{MatchLabels: kube.Labels(p.cluster, p.component, "")},
+		})
+	}
+}
+
 // StopsWithin bounds how long the daemon may take to stop, in seconds.
 func (p *Pod) StopsWithin(seconds int64) { p.spec.TerminationGracePeriodSeconds = &seconds }
 
@@ -100,6 +111,13 @@ func (p *Pod) EmptyDir(name, target string) {
 	p.mount(name, target, corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}})
 }
 
+// Claim gives the daemon the device of a PersistentVolumeClaim.
+func (p *Pod) Claim(name, claim, path string) {
+	p.spec.Volumes = append(p.spec.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
+		PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim}}})
+	p.devices = append(p.devices, corev1.VolumeDevice{Name: name, DevicePath: path})
+}
+
 func (p *Pod) mount(name, target string, source corev1.VolumeSource) {
 	p.spec.Volumes = append(p.spec.Volumes, corev1.Volume{Name: name, VolumeSource: source})
 	p.mounts = append(p.mounts, corev1.VolumeMount{Name: name, MountPath: target})
@@ -114,7 +132,7 @@ func (p *Pod) Init(image, name string, command []string) {
 // Run sets the daemon's own container.
 func (p *Pod) Run(command []string, resources corev1.ResourceRequirements, env ...corev1.EnvVar) {
 	container := p.container(p.cluster.Spec.Ceph.Image, p.component, command, env)
-	container.Resources = resources
+	container.Resources, container.VolumeDevices = resources, p.devices
 	p.spec.Containers = []corev1.Container{container}
 }
 

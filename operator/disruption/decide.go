@@ -24,6 +24,10 @@ import (
 //	opened    what is left on the cordoned nodes of the one failure domain that
 //	          has begun to stop is taken out of the budget; the others are held
 //
+// OSDs that may run on other nodes leave a cordoned node first, one after the other: each
+// is back before the next one goes, and before the node's others stop for as long as it is
+// cordoned.
+//
 // It is only opened from a state in which the others are held and the disruption
 // controller has seen so: from then on nothing but this decision lets a pod go.
 
@@ -69,13 +73,23 @@ func (v *View) stopped() []Daemon {
 }
 
 // left are those that serve still on the cordoned nodes of the one domain that
-// has begun to stop.
+// has begun to stop; of those that may run elsewhere the first alone, be it of a
+// domain in which nothing has stopped.
 func (v *View) left() []Daemon {
 	domains := v.domains(v.stopped())
-	if len(domains) != 1 {
+	if len(domains) > 1 {
 		return nil
 	}
-	return filter(v.stored(), func(d Daemon) bool { return d.serves() && v.cordoned(d.Node) && v.domain(d.Node) == domains[0] })
+	left := filter(v.stored(), func(d Daemon) bool {
+		return d.serves() && v.cordoned(d.Node) && (len(domains) == 0 || v.domain(d.Node) == domains[0])
+	})
+	if moves := filter(left, func(d Daemon) bool { return d.Portable }); len(moves) > 0 {
+		return moves[:1]
+	}
+	if len(domains) == 0 {
+		return nil
+	}
+	return left
 }
 
 // Decide which daemons may be evicted.
@@ -112,6 +126,8 @@ func (d *Decision) storage(v *View, budgeted []Daemon) {
 	switch {
 	case v.Unknown != "":
 		d.Waits = "Ceph can be asked: " + v.Unknown
+	case len(stopped) == 0 && v.Unclean == "" && len(v.left()) > 0:
+		d.Waits = List(v.left()) + " runs on another node"
 	case len(stopped) == 0 && v.Unclean == "":
 		d.Budgets = append(d.Budgets, v.budget(storageBudget(v.Cluster), budgeted, len(budgeted)-1, mon.Component, osd.Component))
 		return

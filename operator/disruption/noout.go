@@ -25,7 +25,7 @@ func Drained(v *View) []v1alpha1.DrainedNode {
 		return had
 	}
 	var drained []v1alpha1.DrainedNode
-	osds := v.of(osd.Component)
+	osds := v.osdsOfNodes()
 	for _, node := range append(nodesOf(osds), gone(had, osds)...) {
 		here := filter(osds, func(d Daemon) bool { return d.Node == node })
 		noOut := slices.ContainsFunc(here, func(d Daemon) bool { return d.NoOut })
@@ -67,7 +67,7 @@ func NoOuts(v *View) (changes []NoOut) {
 		return nil
 	}
 	for _, record := range v.Cluster.Status.Drained {
-		here := filter(v.of(osd.Component), func(d Daemon) bool { return d.Node == record.Node })
+		here := filter(v.osdsOfNodes(), func(d Daemon) bool { return d.Node == record.Node })
 		is := slices.ContainsFunc(here, func(d Daemon) bool { return d.NoOut })
 		want := v.Now.Before(record.RebuildAt.Time) && slices.ContainsFunc(here, missing)
 		if is != want {
@@ -75,6 +75,11 @@ func NoOuts(v *View) (changes []NoOut) {
 		}
 	}
 	return changes
+}
+
+// osdsOfNodes are those that come back on their node, and not on another one.
+func (v *View) osdsOfNodes() []Daemon {
+	return filter(v.of(osd.Component), func(d Daemon) bool { return !d.Portable })
 }
 
 // missing OSDs are those whose data would be made anew elsewhere.

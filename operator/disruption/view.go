@@ -53,6 +53,8 @@ type Daemon struct {
 	In, NoOut bool
 	// Gone is an OSD that is down and out: what it held is made anew elsewhere.
 	Gone bool
+	// Portable OSDs may run on any node: Node is where they are now, empty while they are nowhere.
+	Portable bool
 	// Pod is nil while none is running.
 	Pod *corev1.Pod
 }
@@ -88,9 +90,9 @@ func (v *View) of(kinds ...string) []Daemon {
 // stored are the daemons that are pinned to a node by what they keep there.
 func (v *View) stored() []Daemon { return v.of(mon.Component, osd.Component) }
 
-// pinned are those of stored, and the OSDs that are gone.
+// pinned are those of stored that are on a node, and the OSDs that are gone.
 func (v *View) pinned() []Daemon {
-	return filter(v.Daemons, func(d Daemon) bool { return d.Kind != mgr.Component })
+	return filter(v.Daemons, func(d Daemon) bool { return d.Kind != mgr.Component && d.Node != "" })
 }
 
 func (v *View) node(name string) *corev1.Node {
@@ -201,6 +203,10 @@ func and(words []string) string {
 func byNode(daemons []Daemon) string {
 	var words []string
 	for _, node := range nodesOf(daemons) {
+		if node == "" {
+			words = append(words, List(filter(daemons, func(d Daemon) bool { return d.Node == "" })))
+			continue
+		}
 		words = append(words, List(filter(daemons, func(d Daemon) bool { return d.Node == node }))+" of node "+node)
 	}
 	return and(words)

@@ -24,12 +24,19 @@ const (
 	AnnotationOptions = "cairn.storage/options-read-at-start"
 	AnnotationMembers = "cairn.storage/founding-members"
 	AnnotationDevice  = "cairn.storage/device"
+	// AnnotationClaim of an OSD's Secret or Deployment is the claim that the OSD lives on.
+	AnnotationClaim = "cairn.storage/claim"
+	// AnnotationClaimSize of an OSD's pod is the size of its claim when it was started:
+	// one that has grown is used from the next start on.
+	AnnotationClaimSize = "cairn.storage/claim-size"
 	// AnnotationMissing of a mon's Service is since when the mon is out of quorum.
 	AnnotationMissing = "cairn.storage/out-of-quorum-since"
+	// AnnotationAddress of a mon's Service is the mon's address in the host network.
+	AnnotationAddress = "cairn.storage/address"
 	// AnnotationJoined of a mon's Service says that the mon was in quorum: it does not
 	// run without its store any more.
 	AnnotationJoined = "cairn.storage/was-in-quorum"
-	// AnnotationFSID of a mon's Service is the fsid of the cluster that it is a mon of.
+	// AnnotationFSID of a mon's Service, or of an OSD's claim, is the fsid of the cluster that it is of.
 	AnnotationFSID = "cairn.storage/fsid"
 	// AnnotationLastMon of the Secret with the keys is the last name that a mon was
 	// given, while no StorageCluster remembers it.

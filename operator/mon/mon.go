@@ -30,7 +30,8 @@ type Mon struct {
 	Name string // a, b, c …
 	Node string
 	// Address is the mon's own, stable through restarts: its Service's in the
-	// pod network, its node's in the host network. Empty until it is known.
+	// pod network; in the host network that which its node had when it was made.
+	// Empty until it is known.
 	Address string
 	// Founders are the mons whose map this mon's store is made with: all of the
 	// first mons, itself among them, or those that a later mon joins.
@@ -90,7 +91,7 @@ func Observed(services []corev1.Service, hostAddress func(node string) string) [
 		m.MissingSince, _ = time.Parse(time.RFC3339, service.Annotations[kube.AnnotationMissing])
 		m.Joined = service.Annotations[kube.AnnotationJoined] == "true"
 		if m.Address == corev1.ClusterIPNone {
-			m.Address = hostAddress(m.Node)
+			m.Address = cmp.Or(service.Annotations[kube.AnnotationAddress], hostAddress(m.Node))
 		}
 		mons = append(mons, m)
 	}

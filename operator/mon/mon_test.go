@@ -1,6 +1,7 @@
 package mon
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -104,6 +105,28 @@ func TestHost(t *testing.T) {
 			"[v2:10.0.0.1:3300,v1:10.0.0.1:6789],[v2:10.0.0.3:3300,v1:10.0.0.3:6789]"},
 	} {
 		t.Run(name, func(t *testing.T) { require.Equal(t, test.want, Host(test.mons)) })
+	}
+}
+
+func TestMonsOfTheHostNetworkKeepTheirAddresses(t *testing.T) {
+	cluster := &v1alpha1.StorageCluster{}
+	cluster.Spec.Network.Provider = "host"
+	gone := func(string) string { return "" }
+	for _, m := range []Mon{{Name: "a", Node: "n1", Address: "10.0.0.1", Founders: []string{"a"}}, {Name: "b", Node: "n2", Founders: []string{"a"}}} {
+		require.Equal(t, []Mon{m}, Observed([]corev1.Service{*Service(cluster, "f", m)}, gone), "of a node that Kubernetes does not have any more")
+		if m.Address == "" {
+			m.Address = "10.0.0.2"
+		}
+		now := func(string) string { return "10.0.0.2" }
+		require.Equal(t, []Mon{m}, Observed([]corev1.Service{*Service(cluster, "f", m)}, now))
+	}
+}
+
+func TestClientsOfVersion2(t *testing.T) {
+	require.Equal(t, "[v2:10.0.0.1:3300],[v2:[fd00::1]:3300]", HostV2([]Mon{{Address: "10.0.0.1"}, {}, {Address: "fd00::1"}}))
+	for bind, m := range map[string]Mon{`--public-bind-addr "$POD_IP:3300"`: {Address: "10.0.0.1"}, `--public-bind-addr "[$POD_IP]:3300"`: {Address: "fd00::1"}} {
+		require.True(t, strings.HasSuffix(script(m, true), bind))
+		require.True(t, strings.HasSuffix(script(m, false), `--public-bind-addr "$POD_IP"`))
 	}
 }
 

@@ -39,11 +39,17 @@ func Service(cluster *v1alpha1.StorageCluster, fsid string, m Mon) *corev1.Servi
 	if m.Joined {
 		service.Annotations[kube.AnnotationJoined] = "true"
 	}
-	if cluster.Spec.Network.Provider == "host" {
+	if OnHost(cluster) {
 		service.Spec.ClusterIP = corev1.ClusterIPNone
+		if m.Address != "" {
+			service.Annotations[kube.AnnotationAddress] = m.Address
+		}
 	}
 	return service
 }
+
+// OnHost reports whether mons have their nodes' addresses.
+func OnHost(cluster *v1alpha1.StorageCluster) bool { return cluster.Spec.Network.Provider == "host" }
 
 // run makes the mon's store from a map of the founders, and becomes the mon. ceph-mon
 // leaves a store that is there as it is. A mon that was in quorum does not begin anew:

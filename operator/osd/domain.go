@@ -38,7 +38,7 @@ func aboveHosts(kind string, nodes []corev1.Node) map[string]string {
 	}
 	above := make(map[string]string, len(nodes))
 	for i := range nodes {
-		above[ceph.Bucket(nodes[i].Name)] = nodes[i].Labels[label]
+		above[ceph.Bucket(nodes[i].Name)] = ceph.Bucket(nodes[i].Labels[label])
 	}
 	return above
 }

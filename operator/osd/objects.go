@@ -30,6 +30,10 @@ func SecretName(cluster *v1alpha1.StorageCluster, uuid string) string {
 // that turns up under its name is not taken for it.
 const keyFormatted = "formatted"
 
+// keyLocation of an OSD's Secret is where an OSD on a claim is in the CRUSH map. That may be
+// known only when its pod was given a node: the pod waits for it.
+const keyLocation = "location"
+
 // Formatted reports whether an OSD has ever been up.
 func Formatted(secret *corev1.Secret) bool {
 	return secret != nil && string(secret.Data[keyFormatted]) == "true"
@@ -43,11 +47,15 @@ func Secret(cluster *v1alpha1.StorageCluster, t Target, key ceph.Key, id int, fo
 		Type:       "cairn.storage/osd",
 		Data:       map[string][]byte{"key": []byte(key.Reveal()), keyFormatted: []byte(strconv.FormatBool(formatted))},
 	}
-	secret.Annotations[kube.AnnotationUUID] = t.UUID
-	secret.Annotations[kube.AnnotationNode] = t.Node
-	secret.Annotations[kube.AnnotationDevice] = t.Device
+	t.annotate(func(key, value string) { secret.Annotations[key] = value })
+	if t.Node != "" {
+		secret.Annotations[kube.AnnotationNode] = t.Node
+	}
 	if t.DB != "" {
 		secret.Annotations[kube.AnnotationDB] = t.DB
+	}
+	if t.Location != "" {
+		secret.Data[keyLocation] = []byte(t.Location)
 	}
 	if id >= 0 {
 		secret.Data["keyring"] = []byte(fmt.Sprintf("[osd.%d]\nkey = %s\n", id, key.Reveal()))
@@ -68,8 +76,23 @@ func ID(secret *corev1.Secret) (int, bool) {
 // TargetOf reads from an OSD's Secret or Deployment which device it is for.
 func TargetOf(object client.Object) Target {
 	annotations := object.GetAnnotations()
-	return Target{UUID: annotations[kube.AnnotationUUID], Node: annotations[kube.AnnotationNode], Device: annotations[kube.AnnotationDevice],
-		DB: annotations[kube.AnnotationDB]}
+	t := Target{UUID: annotations[kube.AnnotationUUID], Node: annotations[kube.AnnotationNode], Device: annotations[kube.AnnotationDevice],
+		DB: annotations[kube.AnnotationDB], Claim: annotations[kube.AnnotationClaim]}
+	if secret, ok := object.(*corev1.Secret); ok && secret != nil {
+		t.Location = string(secret.Data[keyLocation])
+	}
+	return t
+}
+
+// annotate an object with which device it is for.
+func (t Target) annotate(with func(key, value string)) {
+	with(kube.AnnotationUUID, t.UUID)
+	if t.Claim != "" {
+		with(kube.AnnotationClaim, t.Claim)
+		return
+	}
+	with(kube.AnnotationDevice, t.Device)
+	with(kube.AnnotationNode, t.Node)
 }
 
 // Deployment runs one OSD on its device. helper is Cairn's own image, which
@@ -77,18 +100,25 @@ func TargetOf(object client.Object) Target {
 func Deployment(cluster *v1alpha1.StorageCluster, fsid, helper string, t Target, id int, node *corev1.Node) *appsv1.Deployment {
 	const data = "/var/lib/ceph/osd"
 	pod := daemonpod.New(cluster, Component, strconv.Itoa(id))
-	pod.OnNode(t.Node)
 	pod.Privileged()
-	pod.HostPath("dev", "/dev", "/dev", corev1.HostPathDirectory)
-	pod.HostPath("udev", "/run/udev", "/run/udev", corev1.HostPathUnset)
-	pod.Secret("keyring", SecretName(cluster, t.UUID), "/run/keyring", "keyring")
+	env, location := []corev1.EnvVar{fromSecret(cluster, t, "FORMATTED", keyFormatted)}, "$(LOCATION)"
+	prepare := []string{"/cairn/cairn-daemon", "osd", "run", "--device", t.Path()}
+	if t.Claim != "" {
+		pod.Claim("claim", t.Claim, t.Path())
+		pod.SpreadEvenly()
+		pod.Secret("keyring", SecretName(cluster, t.UUID), "/run/keyring", "keyring", keyLocation)
+		prepare, env = append(prepare, "--claim", t.Claim), append(env, fromSecret(cluster, t, "LOCATION", keyLocation))
+	} else {
+		pod.OnNode(t.Node)
+		pod.HostPath("dev", "/dev", "/dev", corev1.HostPathDirectory)
+		pod.HostPath("udev", "/run/udev", "/run/udev", corev1.HostPathUnset)
+		pod.Secret("keyring", SecretName(cluster, t.UUID), "/run/keyring", "keyring")
+		location = Location(node)
+	}
 	pod.EmptyDir("data", data)
 	pod.EmptyDir("cairn", "/cairn")
-	pod.Annotate(kube.AnnotationDevice, t.Device)
-	pod.Annotate(kube.AnnotationUUID, t.UUID)
-	pod.Annotate(kube.AnnotationNode, t.Node)
+	t.annotate(pod.Annotate)
 	pod.Init(helper, "install", []string{"cairn-daemon", "install", "/cairn"})
-	prepare := []string{"/cairn/cairn-daemon", "osd", "run", "--device", t.Path()}
 	if t.DB != "" {
 		pod.Annotate(kube.AnnotationDB, t.DB)
 		prepare = append(prepare, "--db-device", t.DBPath())
@@ -96,10 +126,26 @@ func Deployment(cluster *v1alpha1.StorageCluster, fsid, helper string, t Target,
 	pod.Run(append(prepare, "--id", strconv.Itoa(id),
 		"--uuid", t.UUID, "--fsid", fsid, "--data-dir", data, "--keyring", "/run/keyring/keyring", "--activate-only=$(FORMATTED)",
 		"--", "ceph-osd", "-f", "-i", strconv.Itoa(id), "--osd-data", data,
-		"--public-addr", "$(POD_IP)", "--cluster-addr", "$(POD_IP)", "--crush-location", Location(node)), cluster.Spec.Resources.OSD,
-		corev1.EnvVar{Name: "FORMATTED", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
-			LocalObjectReference: corev1.LocalObjectReference{Name: SecretName(cluster, t.UUID)}, Key: keyFormatted}}})
-	return pod.Deployment(DeploymentName(cluster, id))
+		"--public-addr", "$(POD_IP)", "--cluster-addr", "$(POD_IP)", "--crush-location", location), cluster.Spec.Resources.OSD, env...)
+	deployment := pod.Deployment(DeploymentName(cluster, id))
+	if t.Size != "" {
+		deployment.Spec.Template.Annotations = map[string]string{kube.AnnotationClaimSize: t.Size}
+	}
+	return deployment
+}
+
+// fromSecret has a variable be what an OSD's Secret has under a key.
+func fromSecret(cluster *v1alpha1.StorageCluster, t Target, name, key string) corev1.EnvVar {
+	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
+		LocalObjectReference: corev1.LocalObjectReference{Name: SecretName(cluster, t.UUID)}, Key: key}}}
+}
+
+// Place of an OSD's Deployment: those of one place restart together.
+func Place(d *appsv1.Deployment) string {
+	if claim := d.Annotations[kube.AnnotationClaim]; claim != "" {
+		return claim
+	}
+	return d.Annotations[kube.AnnotationNode]
 }
 
 // Location of a node's OSDs in the CRUSH map, from the node's topology labels.

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
+	blockdevice "github.com/cairn-storage/cairn/daemon/disk"
 )
 
 // Component is the label of everything that belongs to an OSD.
@@ -33,13 +34,34 @@ type Target struct {
 	// UUID of the OSD: that of the device's label, or one that follows from
 	// cluster, node and device, so that every attempt to make it is the same.
 	UUID string
+	// Claim is the PersistentVolumeClaim that it is on, in place of a device of a node;
+	// Node is then the one that the claim is bound to, if it is bound to one.
+	Claim string
+	// Location of a claim's OSD in the CRUSH map, once that is known; Size of the claim.
+	Location, Size string
 }
 
 // Name of the target in plans and messages.
-func (t Target) Name() string { return fmt.Sprintf("osd-%s-%s", t.Node, path.Base(t.Device)) }
+func (t Target) Name() string {
+	if t.Claim != "" {
+		return "osd-" + t.Claim
+	}
+	return fmt.Sprintf("osd-%s-%s", t.Node, path.Base(t.Device))
+}
+
+// Where the target is, in messages.
+func (t Target) Where() string {
+	if t.Claim != "" {
+		return "claim " + t.Claim
+	}
+	return t.Device + " on node " + t.Node
+}
 
 // Path of the device on its node.
 func (t Target) Path() string {
+	if t.Claim != "" {
+		return blockdevice.ClaimDevice
+	}
 	if strings.HasPrefix(t.Device, "/") {
 		return t.Device
 	}

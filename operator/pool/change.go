@@ -63,7 +63,7 @@ func movesOf(now, want ceph.PoolSpec) (moves []string) {
 }
 
 func enoughDomains(o *Observed, want ceph.PoolSpec, osds []ceph.OSD) error {
-	found := osd.Domains(osds, want.FailureDomain, want.DeviceClass, o.Nodes)
+	found := osd.Domains(osds, want.FailureDomain, want.DeviceClass, append(slices.Clone(o.Nodes), o.ClaimHosts...))
 	if found >= want.Size {
 		return nil
 	}

@@ -27,6 +27,7 @@ import (
 	"github.com/cairn-storage/cairn/operator/cluster"
 	"github.com/cairn-storage/cairn/operator/connection"
 	"github.com/cairn-storage/cairn/operator/kube"
+	"github.com/cairn-storage/cairn/operator/osd"
 )
 
 const (
@@ -50,8 +51,10 @@ type Observed struct {
 	// Siblings are all BlockPools of the cluster, this one among them.
 	Siblings []v1alpha1.BlockPool
 	Nodes    []corev1.Node
-	Cred     ceph.Credentials
-	Conn     ceph.Conn
+	// ClaimHosts are the hosts that OSDs on portable claims are in Ceph's CRUSH map.
+	ClaimHosts []corev1.Node
+	Cred       ceph.Credentials
+	Conn       ceph.Conn
 	// InCeph is the pool of the volumes' data as it is, Images that of their images: the same
 	// one unless it is erasure-coded. Nil when there is none.
 	InCeph, Images *ceph.Pool
@@ -175,6 +178,15 @@ func (r *Reconciler) observeKubernetes(ctx context.Context, o *Observed) error {
 		return fmt.Errorf("list nodes: %w", err)
 	}
 	o.Nodes = nodes.Items
+	var secrets corev1.SecretList
+	if err := r.Client.List(ctx, &secrets, client.InNamespace(o.Pool.Namespace), client.MatchingLabels(kube.Labels(o.Cluster, osd.Component, ""))); err != nil {
+		return fmt.Errorf("list the Secrets of the OSDs: %w", err)
+	}
+	for i := range secrets.Items {
+		if host, ok := osd.ClaimHost(&secrets.Items[i]); ok {
+			o.ClaimHosts = append(o.ClaimHosts, host)
+		}
+	}
 	if name := storageClassName(o.Pool); name != "" {
 		var class storagev1.StorageClass
 		switch err := r.Client.Get(ctx, client.ObjectKey{Name: name}, &class); {

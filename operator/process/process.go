@@ -101,6 +101,6 @@ func ours(namespace string) map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
 		&corev1.Secret{}: made, &corev1.ConfigMap{}: made, &corev1.Service{}: made, &corev1.Pod{}: made,
 		&rbacv1.Role{}: made, &rbacv1.RoleBinding{}: made,
-		&appsv1.Deployment{}: made, &appsv1.DaemonSet{}: made, &policyv1.PodDisruptionBudget{}: made, &batchv1.Job{}: made,
+		&appsv1.Deployment{}: made, &appsv1.DaemonSet{}: made, &policyv1.PodDisruptionBudget{}: made, &batchv1.Job{}: made, &corev1.PersistentVolumeClaim{}: made,
 	}
 }

@@ -85,6 +85,7 @@ func Test(t *testing.T) {
 		{"a node that falls silent is named, and another gets its mon", noticesASilentNode},
 		{"a node that is cut off, keys that are gone and a mon that is killed", namesTroubles},
 		{"a pool is changed", changesAPool},
+		{"an OSD on a claim moves to another node, and takes its data along", movesAnOSDOnAClaim},
 		{"an erasure-coded pool loses nothing when OSDs die under I/O", erasureCodedPool},
 		{"an upgrade of Ceph loses nothing under I/O", upgradesCeph},
 		{"deleting what is in use is refused, with what uses it", deletionIsRefused},

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,22 +23,49 @@ func encryptsConnections(t *testing.T) {
 	for _, pod := range strings.Fields(before) {
 		require.NotContains(t, podsOf(t, "mon,mgr,osd"), pod, "all daemons restarted")
 	}
-	modes := modesOf(t)
-	t.Logf("connections of OSDs and mons: %v", modes)
-	require.Empty(t, modes["crc"])
-	require.Empty(t, modes["v1"])
-	require.NotEmpty(t, modes["secure"])
-	require.Equal(t, "refused", asks(t, `rados --ms_client_mode=crc -p `+story.Pool+` ls`), "OSDs refuse what is not encrypted")
+	require.NoError(t, kubectl.Until(bounded(t), "all connections to be encrypted", func() (bool, string) {
+		modes := modesOf(t)
+		return modes["crc"] == 0 && modes["secure"] > 0, fmt.Sprint(modes)
+	}))
+	t.Logf("connections of OSDs and mons: %v", modesOf(t))
+	list := "rados -p " + story.Pool + " ls"
+	require.NoError(t, kubectl.Until(bounded(t), "OSDs to serve", func() (bool, string) { return asks(t, list) == "served", "" }))
+	require.Equal(t, "refused", asks(t, list+" --ms_client_mode=crc"), "OSDs refuse what is not encrypted")
 	require.Equal(t, "refused", asks(t, `ceph --ms_mon_client_mode=crc --ms_client_mode=crc status`), "mons do, too")
 	require.Equal(t, "refused", asks(t, `bash -c ': </dev/tcp/$POD_IP/6789'`), "and speak no version 1")
 	require.Equal(t, "served", asks(t, `bash -c ': </dev/tcp/$POD_IP/3300'`))
-	require.Equal(t, "served", asks(t, `rados -p `+story.Pool+` ls`))
 
 	setNetwork(t, `null`)
-	require.NotEmpty(t, modesOf(t)["crc"])
-	require.Equal(t, "served", asks(t, `rados --ms_client_mode=crc -p `+story.Pool+` ls`))
+	require.NoError(t, kubectl.Until(bounded(t), "OSDs to take what is not encrypted", func() (bool, string) { return asks(t, list+" --ms_client_mode=crc") == "served", "" }))
+	require.NoError(t, kubectl.Until(bounded(t), "connections not to be encrypted", func() (bool, string) {
+		modes := modesOf(t)
+		return modes["crc"] > 0, fmt.Sprint(modes)
+	}))
 	require.Equal(t, "served", asks(t, `bash -c ': </dev/tcp/$POD_IP/6789'`))
 	w.endVerb(t, "encryption", "connections encrypted and not, all daemons restarted twice")
+}
+
+// changesHostMons takes two of three mons of a cluster on the host network away and adds
+// two again, while every acknowledged write is recorded. Those have other names, and the
+// addresses of their nodes; the clients follow.
+func changesHostMons(t *testing.T, cluster string) {
+	ctx := bounded(t)
+	w := startWriterOn(t, "hosted", cluster)
+	for _, count := range []string{"1", "3"} {
+		_, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "patch", "storagecluster", cluster, "--type=merge", "-p", `{"spec":{"mon":{"count":`+count+`}}}`)
+		require.NoError(t, err)
+		require.NoError(t, story.UntilReady(ctx, "storagecluster/"+cluster))
+	}
+	addresses, err := kubectl.Run(ctx, "get", "nodes", "-o", `jsonpath={range .items[*]}{.status.addresses[?(@.type=="InternalIP")].address} {end}`)
+	require.NoError(t, err)
+	dump := inCephOf(t, cluster, "ceph mon dump 2>/dev/null")
+	for _, address := range strings.Fields(addresses) {
+		require.Contains(t, dump, "[v2:"+address+":3300/0,v1:"+address+":6789/0]")
+	}
+	for _, name := range []string{"mon.a", "mon.d", "mon.e"} {
+		require.Contains(t, dump, name)
+	}
+	w.endVerb(t, "mon_count_host", "mons of the host network 3, 1, 3")
 }
 
 // setNetwork of the cluster, and wait until it is so.
@@ -47,16 +75,16 @@ func setNetwork(t *testing.T, network string) {
 	require.NoError(t, story.UntilReady(bounded(t), "storagecluster/"+story.Cluster))
 }
 
-// modesOf counts how the connections of OSDs and mons are sent: crc, secure, v1.
+// modesOf counts how the connections of OSDs and mons are sent: crc, secure.
 func modesOf(t *testing.T) map[string]int {
 	const script = `
 for daemon in $(ceph osd ls | sed s/^/osd./) $(ceph mon dump -f json 2>/dev/null | grep -o '"name":"[a-z]*"' | sed 's/"name":"\(.*\)"/mon.\1/'); do
   case $daemon in osd*) messengers="client cluster" ;; *) messengers=mon ;; esac
   for messenger in $messengers; do ceph tell $daemon messenger dump $messenger all; done
-done | grep -o '"con_mode": "[a-z]*"\|"v1": {' | sort | uniq -c`
+done | grep -o '"con_mode": "[a-z]*"' | sort | uniq -c`
 	modes := map[string]int{}
 	for line := range strings.Lines(inCeph(t, script)) {
-		for _, mode := range []string{"crc", "secure", "v1"} {
+		for _, mode := range []string{"crc", "secure"} {
 			if count, of, _ := strings.Cut(strings.TrimSpace(line), " "); strings.Contains(of, `"`+mode+`"`) {
 				n, err := strconv.Atoi(count)
 				require.NoError(t, err)

@@ -54,10 +54,12 @@ func upgradesCeph(t *testing.T) {
 	for name := range before {
 		require.NotContains(t, after, name, "each daemon runs anew")
 	}
+	changesHostMons(t, older)
 	removeOlder(t)
 }
 
-// makeOlder makes a cluster of Reef on a new disk of each node, and a pool.
+// makeOlder makes a cluster of Reef on a new disk of each node, and a pool. It is on the
+// host network.
 func makeOlder(t *testing.T) {
 	ctx := bounded(t)
 	require.NoError(t, lab.LoadImages(ctx, reef))
@@ -77,6 +79,7 @@ apiVersion: cairn.storage/v1alpha1
 kind: StorageCluster
 metadata: {name: %s, namespace: %s}
 spec:
+  network: {provider: host}
   storage:
     nodes:
 %s  ceph:
@@ -134,7 +137,7 @@ func daemonPods(t *testing.T) map[string]string {
 
 func removeOlder(t *testing.T) {
 	ctx := bounded(t)
-	_, err := kubectl.Run(ctx, "-n", namespace, "delete", "pvc", "upgraded", "--timeout=2m")
+	_, err := kubectl.Run(ctx, "-n", namespace, "delete", "pvc", "upgraded", "hosted", "--timeout=2m")
 	require.NoError(t, err)
 	for _, object := range []string{"blockpool/" + older, "storagecluster/" + older} {
 		_, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "delete", object, "--timeout=2m")

@@ -64,7 +64,7 @@ func (w *World) osd(pod *corev1.Pod) int {
 	if d.uuid == "" {
 		require.Equal(w.t, "false", string(secret.Data["formatted"]), "osd.%d has been up: its disk must not be formatted again", id)
 		d.uuid, d.fsid, d.id = uuid, w.fsid, id
-		w.report(d.node)
+		w.reportDisk(d)
 	}
 	require.Equal(w.t, d.uuid, uuid, "%s of %s holds another OSD already", device, pod.Spec.NodeName)
 	size := int64(diskSize)
@@ -74,7 +74,7 @@ func (w *World) osd(pod *corev1.Pod) int {
 	if d.grown {
 		size *= 2
 	}
-	w.Ceph.Boot(id, pod.Spec.NodeName, size)
+	w.Ceph.Boot(id, hostIn(pod, &secret), size)
 	return id
 }
 
@@ -113,6 +113,9 @@ func (w *World) Databases() map[string]string {
 // disk that an OSD's pod is for.
 func (w *World) disk(pod *corev1.Pod) *disk {
 	device := flag(pod.Spec.Containers[0].Command, "--device")
+	if claim := flag(pod.Spec.Containers[0].Command, "--claim"); claim != "" {
+		return w.disks[claimed+"/"+claim]
+	}
 	d := w.disks[pod.Spec.NodeName+"/"+strings.TrimPrefix(device, "/dev/disk/by-id/")]
 	require.NotNil(w.t, d, "an OSD is started on %s of %s, which does not exist", device, pod.Spec.NodeName)
 	return d
@@ -146,7 +149,9 @@ func (w *World) number(uuid string) int {
 	disks := slices.SortedFunc(maps.Values(w.disks), func(a, b *disk) int {
 		return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.node, b.node))
 	})
-	return slices.IndexFunc(disks, func(d *disk) bool { return osd.UUID(w.fsid, d.node, d.name) == uuid })
+	return slices.IndexFunc(disks, func(d *disk) bool {
+		return d.claim == "" && osd.UUID(w.fsid, d.node, d.name) == uuid || d.claim != "" && osd.ClaimUUID(w.fsid, d.claim) == uuid
+	})
 }
 
 // Move has a person put a disk into another node, under its name there.

@@ -25,6 +25,7 @@ import (
 // Step lets Kubernetes and Ceph go on until they rest.
 func (w *World) Step() {
 	w.collectOrphans()
+	w.provide()
 	var deployments appsv1.DeploymentList
 	require.NoError(w.t, w.Client.List(w.context(), &deployments, client.InNamespace(w.Namespace)))
 	wanted := map[string]bool{}
@@ -49,6 +50,7 @@ func (w *World) Step() {
 	}
 	w.removePods(func(pod *corev1.Pod) bool { return !wanted[pod.Name] && pod.Labels["deployment"] != "" })
 	w.forget(deployments.Items)
+	w.releaseClaims()
 	w.judgeRestarts(restarted)
 	w.daemons(running)
 	w.jobs(running)
@@ -101,6 +103,9 @@ func (w *World) pod(deployment *appsv1.Deployment) *corev1.Pod {
 	pod.Labels["deployment"] = deployment.Name
 	pod.Spec.NodeName = pod.Spec.NodeSelector[corev1.LabelHostname]
 	if pod.Spec.NodeName == "" {
+		pod.Spec.NodeName = w.nodeOfClaim(pod)
+	}
+	if pod.Spec.NodeName == "" {
 		open := slices.IndexFunc(Nodes, func(name string) bool { return !w.closed(name) })
 		pod.Spec.NodeName = Nodes[max(0, open)]
 	}
@@ -144,6 +149,9 @@ func (w *World) closed(name string) bool {
 func (w *World) mountable(pod *corev1.Pod) bool {
 	for _, volume := range pod.Spec.Volumes {
 		if volume.ConfigMap != nil && !w.has(&corev1.ConfigMap{}, volume.ConfigMap.Name) {
+			return false
+		}
+		if volume.PersistentVolumeClaim != nil && !w.claimed(volume.PersistentVolumeClaim.ClaimName) {
 			return false
 		}
 		if volume.Secret == nil {

@@ -21,6 +21,8 @@ type store struct {
 	epoch int // of the monmap; 0 before the mon was in a quorum
 	mons  []string
 	kept  bool // copied before it was operated on
+	// address that the mon has in the monmap.
+	address string
 }
 
 func storeOf(pod *corev1.Pod) string {
@@ -45,7 +47,10 @@ func (w *World) hasStore(pod *corev1.Pod) bool {
 		if w.Ceph != nil && !w.hasQuorum() {
 			w.violated("mon %s began anew, without a quorum to learn from, though the cluster has data", at)
 		}
-		w.stores[at] = &store{fsid: fsid, mons: foundersOf(value(env, "ADDV"))}
+		w.stores[at] = &store{fsid: fsid, mons: foundersOf(value(env, "ADDV")), address: value(env, "ADDRESS")}
+	}
+	if s := w.stores[at]; s.address != value(env, "ADDRESS") {
+		w.violated("mon %s was started at the address %q, and has %q in the monmap", at, value(env, "ADDRESS"), s.address)
 	}
 	if w.stores[at].fsid != fsid {
 		w.violated("mon %s of cluster %s was started on the store of cluster %s", at, fsid, w.stores[at].fsid)

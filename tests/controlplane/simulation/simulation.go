@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -18,6 +19,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
@@ -59,6 +61,8 @@ type World struct {
 	wrong    []string
 	operator operator
 	drains   drains
+	// deletes are claims that a person deletes.
+	deletes map[string]bool
 }
 
 // disk is what the label of a device says.
@@ -68,7 +72,8 @@ type disk struct {
 	id         int
 	failed     bool // neither shown nor readable
 	dbOf       string
-	grown      bool // to the double
+	claim      types.UID // of the device of a claim, whose node is claimed
+	grown      bool      // to the double
 }
 
 // Nodes of every World.
@@ -77,7 +82,7 @@ var Nodes = []string{"node1", "node2", "node3"}
 // New returns a world whose disks are blank, in a namespace of its own.
 func New(t testing.TB) *World {
 	_, c := controlplane.Start(t)
-	w := &World{t: t, Client: c, disks: map[string]*disk{}, stores: map[string]*store{}, images: map[string]string{"cairn.storage/ceph:20.2.4": "20.2.4"}, crashes: map[string]bool{}, runs: map[string]started{}, removed: map[string]bool{}, lost: map[string]bool{}, entered: map[string]bool{}}
+	w := &World{t: t, Client: c, disks: map[string]*disk{}, stores: map[string]*store{}, images: map[string]string{"cairn.storage/ceph:20.2.4": "20.2.4"}, crashes: map[string]bool{}, runs: map[string]started{}, removed: map[string]bool{}, lost: map[string]bool{}, deletes: map[string]bool{}, entered: map[string]bool{}}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "world-"}}
 	require.NoError(t, c.Create(t.Context(), namespace))
 	w.Namespace = namespace.Name
@@ -98,12 +103,16 @@ func (w *World) boot(name string) {
 	require.NoError(w.t, ignoreExists(w.Client.Create(w.t.Context(), node)))
 	require.NoError(w.t, w.Client.Get(w.t.Context(), client.ObjectKey{Name: name}, node))
 	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: Address(name)}}
 	require.NoError(w.t, w.Client.Status().Update(w.t.Context(), node))
 	node.Spec.Taints = nil // a new node is tainted until its controller has seen it
 	require.NoError(w.t, w.Client.Update(w.t.Context(), node))
 	require.NoError(w.t, ignoreExists(w.Client.Create(w.t.Context(), &v1alpha1.NodeStorage{ObjectMeta: metav1.ObjectMeta{Name: name}})))
 	w.report(name)
 }
+
+// Address of a node.
+func Address(node string) string { return "10.9.0." + strings.TrimPrefix(node, "node") }
 
 // Lose has nothing run on a node any more, and Kubernetes notice.
 func (w *World) Lose(name string) {
