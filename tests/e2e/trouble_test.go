@@ -45,7 +45,7 @@ func namesTroubles(t *testing.T) {
 	hung := "kill -%s $(pgrep -f '^ceph-mon')"
 	require.NoError(t, kubectl.Until(bounded(t), "a mon to run on "+name+", to hang", func() (bool, string) {
 		out, err := node.Exec(bounded(t), "sh", "-ec", fmt.Sprintf(hung, "STOP"))
-		return err == nil, fmt.Sprint(string(out), err)
+		return err == nil, fmt.Sprint(out, err)
 	}))
 	t.Cleanup(func() { _, _ = node.Exec(context.WithoutCancel(t.Context()), "sh", "-c", fmt.Sprintf(hung, "CONT")) })
 	untilBlocked(t, "NodeLost ", "node "+name, "mon ")
