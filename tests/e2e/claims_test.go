@@ -59,7 +59,7 @@ func movesAnOSDOnAClaim(t *testing.T) {
 	require.NoError(t, kubectl.UntilField(ctx, kubectl.Namespace, object, "{.status.osds.summary}", "2/2"))
 	require.NoError(t, story.UntilReady(ctx, object))
 	require.Equal(t, place, find(), "no data has another place")
-	w.endVerb(t, "osd_move", "osd.0 moved from %s to %s", node, where())
+	w.endVerb(t, "osd_on_claim", "osd.0 moved from %s to %s", node, where())
 
 	_, err = kubectl.Run(ctx, "-n", namespace, "delete", "pvc", "onclaims", "--timeout=1m")
 	require.NoError(t, err)
