@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/stretchr/testify/require"
 	batchv1 "k8s.io/api/batch/v1"
@@ -53,7 +54,9 @@ func (w *World) makeStore(job *batchv1.Job, node string, command []string) {
 	var keys corev1.Secret
 	require.True(w.t, w.has(&keys, job.Spec.Template.Spec.Volumes[len(job.Spec.Template.Spec.Volumes)-1].Secret.SecretName))
 	require.NotEmpty(w.t, keys.Data["keyring"])
-	w.stores[node+"/"+name] = &store{fsid: fsid, epoch: 1, mons: []string{name}}
+	_, endpoint, _ := strings.Cut(flag(command, "--endpoint"), "[v2:")
+	address, _, _ := strings.Cut(endpoint, ":3300,")
+	w.stores[node+"/"+name] = &store{fsid: fsid, epoch: 1, mons: []string{name}, address: address}
 	w.succeed(job, "")
 }
 
