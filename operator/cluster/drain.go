@@ -41,7 +41,7 @@ func (o *Observed) monDaemons() (daemons []disruption.Daemon) {
 	for _, m := range o.watchedMons() {
 		if o.Ceph == nil || o.inMap(m) {
 			daemons = append(daemons, disruption.Daemon{Kind: mon.Component, Name: m.Name, Node: m.Node, Since: m.MissingSince,
-				Up: o.Ceph != nil && slices.Contains(o.Ceph.Status.Quorum, m.Name), Pod: disruption.Running(o.Pods, mon.Component, m.Name)})
+				Up: o.Ceph != nil && slices.Contains(o.Ceph.Status.Quorum, m.Name), Pod: o.podOf(mon.Component, m.Name)})
 		}
 	}
 	return daemons
@@ -55,7 +55,7 @@ func (o *Observed) osdDaemons() (daemons []disruption.Daemon) {
 		if deployment.Labels[kube.LabelComponent] != osd.Component || err != nil {
 			continue
 		}
-		target, pod := osd.TargetOf(deployment), disruption.Running(o.Pods, osd.Component, name)
+		target, pod := osd.TargetOf(deployment), o.podOf(osd.Component, name)
 		d := disruption.Daemon{Kind: osd.Component, Name: name, ID: id, Node: o.nodeOf(target, pod), Pod: pod, Portable: target.Claim != "" && o.nodeOf(target, nil) == ""}
 		if o.Ceph != nil {
 			known := o.osd(osd.TargetOf(deployment).UUID)
@@ -77,7 +77,7 @@ func (o *Observed) mgrDaemons() (daemons []disruption.Daemon) {
 		if o.Deployments[mgr.ObjectName(o.Cluster, name)] == nil {
 			continue
 		}
-		d := disruption.Daemon{Kind: mgr.Component, Name: name, Up: well, Pod: disruption.Running(o.Pods, mgr.Component, name)}
+		d := disruption.Daemon{Kind: mgr.Component, Name: name, Up: well, Pod: o.podOf(mgr.Component, name)}
 		if d.Pod != nil {
 			d.Node = d.Pod.Spec.NodeName
 		}

@@ -17,6 +17,7 @@ type lookup struct {
 	osdDeployments map[string]*appsv1.Deployment // by UUID
 	osds           map[string]*ceph.OSD          // by UUID
 	state          *CephState                    // that osds are of
+	running        map[daemon]*corev1.Pod
 }
 
 // node of a name, or nil.
@@ -42,6 +43,24 @@ func (o *Observed) osd(uuid string) *ceph.OSD {
 		}
 	}
 	return o.lookup.osds[uuid]
+}
+
+// daemon is one that a pod runs.
+type daemon struct{ kind, name string }
+
+// podOf is the pod that runs a daemon: nil when none does, or it is ending.
+func (o *Observed) podOf(kind, name string) *corev1.Pod {
+	if o.lookup.running == nil {
+		o.lookup.running = make(map[daemon]*corev1.Pod, len(o.Pods))
+		for i := range o.Pods {
+			pod := &o.Pods[i]
+			it := daemon{pod.Labels[kube.LabelComponent], pod.Labels[kube.LabelInstance]}
+			if o.lookup.running[it] == nil && pod.DeletionTimestamp == nil && pod.Status.Phase == corev1.PodRunning {
+				o.lookup.running[it] = pod
+			}
+		}
+	}
+	return o.lookup.running[daemon{kind, name}]
 }
 
 // osdDeployment returns the Deployment of the OSD with a UUID, or nil.

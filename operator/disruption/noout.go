@@ -26,8 +26,9 @@ func Drained(v *View) []v1alpha1.DrainedNode {
 	}
 	var drained []v1alpha1.DrainedNode
 	osds := v.osdsOfNodes()
+	on := onNodes(osds)
 	for _, node := range append(nodesOf(osds), gone(had, osds)...) {
-		here := filter(osds, func(d Daemon) bool { return d.Node == node })
+		here := on[node]
 		noOut := slices.ContainsFunc(here, func(d Daemon) bool { return d.NoOut })
 		if record := recordOf(had, node); record != nil {
 			if noOut || slices.ContainsFunc(here, missing) {

@@ -84,8 +84,10 @@ const (
 // Ceph knows sooner, of a mon first.
 func Lost(v *View) string {
 	var lost []string
-	for _, name := range nodesOf(v.pinned()) {
-		here := filter(v.pinned(), func(d Daemon) bool { return d.Node == name })
+	pinned := v.pinned()
+	on := onNodes(pinned)
+	for _, name := range nodesOf(pinned) {
+		here := on[name]
 		down := filter(here, func(d Daemon) bool { return !d.Up })
 		silent := filter(down, v.silent)
 		node := v.node(name)

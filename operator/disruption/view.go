@@ -71,18 +71,6 @@ func (d Daemon) String() string {
 // knows of an end before Ceph does, and of a start too.
 func (d Daemon) serves() bool { return d.Up && d.Pod != nil }
 
-// Running chooses the pod that runs a daemon: nil when none does, or it is ending.
-func Running(pods []corev1.Pod, kind, name string) *corev1.Pod {
-	for i := range pods {
-		pod := &pods[i]
-		if pod.Labels[kube.LabelComponent] == kind && pod.Labels[kube.LabelInstance] == name &&
-			pod.DeletionTimestamp == nil && pod.Status.Phase == corev1.PodRunning {
-			return pod
-		}
-	}
-	return nil
-}
-
 func (v *View) of(kinds ...string) []Daemon {
 	return filter(v.Daemons, func(d Daemon) bool { return slices.Contains(kinds, d.Kind) && !d.Gone })
 }
@@ -157,8 +145,22 @@ func (v *View) domains(daemons []Daemon) []string {
 	return slices.Compact(domains)
 }
 
-func filter(daemons []Daemon, keep func(Daemon) bool) []Daemon {
-	return slices.DeleteFunc(slices.Clone(daemons), func(d Daemon) bool { return !keep(d) })
+func filter(daemons []Daemon, keep func(Daemon) bool) (kept []Daemon) {
+	for i := range daemons {
+		if keep(daemons[i]) {
+			kept = append(kept, daemons[i])
+		}
+	}
+	return kept
+}
+
+// onNodes are daemons by their nodes.
+func onNodes(daemons []Daemon) map[string][]Daemon {
+	nodes := map[string][]Daemon{}
+	for i := range daemons {
+		nodes[daemons[i].Node] = append(nodes[daemons[i].Node], daemons[i])
+	}
+	return nodes
 }
 
 func names(daemons []Daemon) []string {
@@ -202,12 +204,13 @@ func and(words []string) string {
 // byNode is daemons with their nodes: "mon a and osd.0 of node node1".
 func byNode(daemons []Daemon) string {
 	var words []string
+	on := onNodes(daemons)
 	for _, node := range nodesOf(daemons) {
 		if node == "" {
-			words = append(words, List(filter(daemons, func(d Daemon) bool { return d.Node == "" })))
+			words = append(words, List(on[node]))
 			continue
 		}
-		words = append(words, List(filter(daemons, func(d Daemon) bool { return d.Node == node }))+" of node "+node)
+		words = append(words, List(on[node])+" of node "+node)
 	}
 	return and(words)
 }
