@@ -28,7 +28,7 @@ test: install lint generated unit sanity krbd delta faults e2e ## all tests: wha
 
 .PHONY: unit
 unit: tools ## unit, contract and sanity tests, in the build root beside a real Ceph
-	@images/in-root $(TOOLS)/gotestsum --format pkgname --format-hide-empty-pkg -- -trimpath -timeout 40m $(UNIT)
+	@images/in-root $(TOOLS)/gotestsum --format pkgname --format-hide-empty-pkg -- -trimpath -timeout 60m $(UNIT)
 
 .PHONY: sweeps
 sweeps: tools ## every verb of a cluster's life, disturbed at each of its writes; the table of what was done
