@@ -31,9 +31,6 @@ import (
 // Ceph knows the OSD no more, and the Secret as the last. A claim that is gone under an OSD
 // is never made anew in its place: the spec lets go of its index first.
 
-// isGone reports whether an error says that an object does not exist, any more or yet.
-func isGone(err error) bool { return apierrors.IsNotFound(err) }
-
 // observeVolumes reads the PersistentVolumes of claims whose place is not written down yet.
 func (r *Reconciler) observeVolumes(ctx context.Context, o *Observed) error {
 	o.Volumes = map[string]*corev1.PersistentVolume{}
@@ -49,7 +46,7 @@ func (r *Reconciler) observeVolumes(ctx context.Context, o *Observed) error {
 		switch err := r.Live.Get(ctx, client.ObjectKey{Name: name}, &volume); {
 		case err == nil:
 			o.Volumes[name] = &volume
-		case !isGone(err):
+		case !apierrors.IsNotFound(err):
 			return fmt.Errorf("read PersistentVolume %s: %w", name, err)
 		}
 	}
@@ -70,11 +67,6 @@ func (o *Observed) claimOf(t osd.Target) *corev1.PersistentVolumeClaim {
 		return claim
 	}
 	return nil
-}
-
-// isWanted reports whether the spec asks for a claim.
-func isWanted(cluster *v1alpha1.StorageCluster, name string) bool {
-	return slices.ContainsFunc(osd.WantedClaims(cluster), func(w osd.WantedClaim) bool { return w.Name == name })
 }
 
 // claimTargets are the OSDs on claims that there are; it notes the claims that are to be made
@@ -151,7 +143,7 @@ func (o *Observed) lostClaims() map[string]string {
 	for _, secret := range o.Secrets {
 		t := osd.TargetOf(secret)
 		id, numbered := osd.ID(secret)
-		if t.Claim == "" || !numbered || !isWanted(o.Cluster, t.Claim) || o.Ceph != nil && o.osd(t.UUID) == nil {
+		if t.Claim == "" || !numbered || !o.wantsClaim(t.Claim) || o.Ceph != nil && o.osd(t.UUID) == nil {
 			continue
 		}
 		it, is := fmt.Sprintf("claim %s of osd.%d", t.Claim, id), ""
@@ -175,7 +167,7 @@ func (o *Observed) lostClaims() map[string]string {
 // claimLeaves reports whether the spec has let go of the claim of an OSD; or the claim is gone,
 // and Ceph does not know the OSD.
 func (o *Observed) claimLeaves(t osd.Target) bool {
-	return !isWanted(o.Cluster, t.Claim) || o.Ceph != nil && o.osd(t.UUID) == nil && o.claimOf(t) == nil
+	return !o.wantsClaim(t.Claim) || o.Ceph != nil && o.osd(t.UUID) == nil && o.claimOf(t) == nil
 }
 
 // claims are made, and grow, before OSDs are made on them.
@@ -213,7 +205,7 @@ func (p *planner) strayClaims() error {
 	var stray []Step
 	for name := range p.o.Claims {
 		claim := p.o.claim(name)
-		if claim == nil || claim.DeletionTimestamp != nil || isWanted(p.o.Cluster, name) {
+		if claim == nil || claim.DeletionTimestamp != nil || p.o.wantsClaim(name) {
 			continue
 		}
 		if uuid := osd.ClaimUUID(p.o.Keys.FSID, claim.UID); p.o.osd(uuid) == nil && p.o.Secrets[osd.SecretName(p.o.Cluster, uuid)] == nil {
@@ -248,7 +240,7 @@ func (r *Reconciler) drop(ctx context.Context, o *Observed, claim *corev1.Persis
 	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(o.Cluster), &cluster); err != nil {
 		return fmt.Errorf("read the StorageCluster: %w", err)
 	}
-	if cluster.UID != o.Cluster.UID || isWanted(&cluster, claim.Name) {
+	if cluster.UID != o.Cluster.UID || (&Observed{Cluster: &cluster}).wantsClaim(claim.Name) {
 		return nil // the next look decides anew
 	}
 	uuid := osd.ClaimUUID(o.Keys.FSID, claim.UID)

@@ -83,9 +83,10 @@ func (d *Desired) desireDaemons(o *Observed) {
 		return
 	}
 	d.Configuration = []*corev1.ConfigMap{configMap(o.Cluster, o.Keys.FSID, d.Mons, d.Options)}
+	encrypted := d.inForce(o).Encrypted
 	for _, m := range d.Mons {
 		live := o.Deployments[mon.ObjectName(o.Cluster, m.Name)]
-		d.MonDeployments = append(d.MonDeployments, mon.Deployment(o.Cluster, o.Keys.FSID, m, d.Mons, live, d.inForce(o).Encrypted))
+		d.MonDeployments = append(d.MonDeployments, mon.Deployment(o.Cluster, o.Keys.FSID, m, d.Mons, live, encrypted))
 	}
 	for _, name := range mgrNames(o.Cluster) {
 		live := o.Deployments[mgr.ObjectName(o.Cluster, name)]

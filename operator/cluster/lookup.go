@@ -18,6 +18,7 @@ type lookup struct {
 	osds           map[string]*ceph.OSD          // by UUID
 	state          *CephState                    // that osds are of
 	running        map[daemon]*corev1.Pod
+	claims         map[string]bool // that the spec asks for
 }
 
 // node of a name, or nil.
@@ -61,6 +62,17 @@ func (o *Observed) podOf(kind, name string) *corev1.Pod {
 		}
 	}
 	return o.lookup.running[daemon{kind, name}]
+}
+
+// wantsClaim reports whether the spec asks for a claim.
+func (o *Observed) wantsClaim(name string) bool {
+	if o.lookup.claims == nil {
+		o.lookup.claims = map[string]bool{}
+		for _, want := range osd.WantedClaims(o.Cluster) {
+			o.lookup.claims[want.Name] = true
+		}
+	}
+	return o.lookup.claims[name]
 }
 
 // osdDeployment returns the Deployment of the OSD with a UUID, or nil.

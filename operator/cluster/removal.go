@@ -145,7 +145,7 @@ func (p *planner) forget(target osd.Target, deployment *appsv1.Deployment) (Step
 	if id, ok := osd.ID(secret); ok && p.o.destroyed(id) {
 		return p.giveUp(id, target), p.o.replacement(target) == ""
 	}
-	if claim := p.o.claimOf(target); claim != nil && claim.DeletionTimestamp == nil && deployment == nil && !isWanted(p.o.Cluster, target.Claim) {
+	if claim := p.o.claimOf(target); claim != nil && claim.DeletionTimestamp == nil && deployment == nil && !p.o.wantsClaim(target.Claim) {
 		return p.dropClaim(claim), true
 	}
 	s := step(target.Name(), "forget the key of the OSD of "+target.Where(), "Ceph knows it no more", "")
