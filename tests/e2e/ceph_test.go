@@ -21,7 +21,7 @@ func inCeph(t *testing.T, command string) string {
 func inCephOf(t *testing.T, cluster, command string) string {
 	t.Helper()
 	ctx := bounded(t)
-	mon, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "get", "pods", "-l", "app.kubernetes.io/component=mon,cairn.storage/cluster="+cluster, "-o", "jsonpath={.items[0].metadata.name}")
+	mon, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "get", "pods", "--field-selector=status.phase=Running", "-l", "app.kubernetes.io/component=mon,cairn.storage/cluster="+cluster, "-o", "jsonpath={.items[0].metadata.name}")
 	require.NoError(t, err)
 	out, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "exec", mon, "--", "env", "CEPH_ARGS=--id admin --keyring /run/bootstrap/keyring", "bash", "-ec", command)
 	require.NoError(t, err)

@@ -20,8 +20,22 @@ const Namespace = "cairn-system"
 // Run runs kubectl and returns what it printed, without the last newline.
 func Run(ctx context.Context, args ...string) (string, error) { return RunWith(ctx, "", args...) }
 
-// RunWith is Run with a text on standard input.
+// RunWith is Run with a text on standard input. A kubelet that has only just started refuses a
+// command in a pod before it has heard of the pod: nothing ran then, and it is asked again.
 func RunWith(ctx context.Context, input string, args ...string) (string, error) {
+	var out string
+	var err error
+	what := "kubectl " + strings.Join(args, " ")
+	if waited := Until(ctx, "the pod's kubelet to know it: "+what, func() (bool, string) {
+		out, err = runOnce(ctx, input, args...)
+		return err == nil || !strings.Contains(err.Error(), "unable to upgrade connection: pod does not exist"), fmt.Sprint(err)
+	}); waited != nil {
+		return out, waited
+	}
+	return out, err
+}
+
+func runOnce(ctx context.Context, input string, args ...string) (string, error) {
 	cmd := Command(ctx, args...)
 	cmd.Stdin = strings.NewReader(input)
 	var out, errs bytes.Buffer
