@@ -95,7 +95,7 @@ func (d *Desired) desireDaemons(o *Observed) {
 }
 
 func (d *Desired) desireOSDs(o *Observed, helperImage string) {
-	targets, problems := osd.Targets(o.Cluster, o.Keys.FSID, o.Nodes, o.Inventory)
+	targets, problems := osd.Targets(o.Cluster, o.Keys.FSID, o.Nodes, o.Inventory, o.madeOSDs())
 	targets = d.withDBs(o, targets)
 	claimed := d.claimTargets(o)
 	onClaims := uuids(claimed)
@@ -126,6 +126,18 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 		made := osd.Deployment(o.Cluster, o.Keys.FSID, helperOf(live, helperImage), target, known.ID, node)
 		d.OSDDeployments = append(d.OSDDeployments, useKey(made, live, osdKeys(o.Secrets[secret.Name]).wanted()))
 	}
+}
+
+// madeOSDs are the OSDs on devices that there are, by their UUIDs, as their Secrets say.
+func (o *Observed) madeOSDs() map[string]osd.Made {
+	made := map[string]osd.Made{}
+	for _, secret := range o.Secrets {
+		if t := osd.TargetOf(secret); t.UUID != "" && t.Claim == "" {
+			known := o.osd(t.UUID)
+			made[t.UUID] = osd.Made{Target: t, Stopped: osd.Formatted(secret) && o.Ceph != nil && (known == nil || !known.Up)}
+		}
+	}
+	return made
 }
 
 // keptTargets are OSDs that run, on devices that the inventory does not show as
