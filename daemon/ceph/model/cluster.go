@@ -16,7 +16,7 @@ import (
 type Cluster struct {
 	FSID string
 	// Number says which ID an OSD's UUID gets when it is free, so that those who ask
-	// at once do not share them out by chance. Without it, the lowest that is free.
+	// at once do not share them out by chance. Without it, or below 0, the lowest that is free.
 	Number func(uuid string) int
 
 	mu       sync.Mutex
