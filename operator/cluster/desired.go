@@ -119,6 +119,9 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 			secret.Annotations[kube.AnnotationLeaving] = "true" // until data is placed on it again
 		}
 		d.OSDSecrets = append(d.OSDSecrets, secret)
+		if d.staysGivenUp(o, secret, known, target, leaves) {
+			continue
+		}
 		// One that leaves is left as it is while it runs, and comes back while it is needed.
 		if leaves && (live != nil || !o.comesBack(known)) {
 			continue

@@ -56,7 +56,7 @@ func (p *planner) nextKeys() error {
 }
 
 func (p *planner) nextOSDKey(known *ceph.OSD, secret *corev1.Secret) {
-	if known == nil || secret == nil {
+	if known == nil || secret == nil || p.o.givenUp(known.UUID) {
 		return
 	}
 	if g := p.nextKey(fmt.Sprintf("osd-%d-key", known.ID), fmt.Sprintf("osd.%d", known.ID), osdKeys(secret)); g.step != nil {
@@ -176,6 +176,17 @@ func (k *Keys) current(entity string) {
 	k.set(entity, generationed{Generation: g.NextGeneration})
 }
 
+// latest are the keys with which all daemons start anew: of a user with a next key, that.
+func (k *Keys) latest() *Keys {
+	out := k.clone()
+	for entity, g := range k.Generations {
+		if g.Next != "" {
+			out.Keys[entity] = g.Next
+		}
+	}
+	return out
+}
+
 // begin says of which generation the keys of a new cluster are.
 func (k *Keys) begin(generation int64) {
 	for _, entity := range rotated() {
@@ -236,7 +247,7 @@ func daemonKeys(o *Observed, d *Desired) v1alpha1.KeyStatus {
 		add("mgr."+name, o.Keys.of("mgr."+name))
 	}
 	for _, secret := range d.OSDSecrets {
-		if id, ok := osd.ID(secret); ok {
+		if id, ok := osd.ID(secret); ok && secret.Annotations[kube.AnnotationGivenUp] == "" {
 			add(fmt.Sprintf("osd.%d", id), osdKeys(secret))
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/operator/kube"
+	"github.com/cairn-storage/cairn/operator/osd"
 	"github.com/cairn-storage/cairn/tests/controlplane"
 )
 
@@ -75,6 +76,9 @@ var situations = map[string]struct {
 	}, v1alpha1.ReasonDiskFailed, "", "", []string{"osd.1 (disk2 on node n1)", `device "disk9" on node n1 does not exist there`}},
 	"a DB device for an OSD that was made without": {running, func(s *scene) { s.Cluster.Spec.Storage.Nodes[0].Devices[1].DBDevice = "disk9" },
 		v1alpha1.ReasonDBDeviceChanged, "", "", []string{`the OSD of device "disk2" on node n1 was made without a DB device`}},
+	"an OSD that was given up": {running, func(s *scene) {
+		metav1.SetMetaDataAnnotation(&s.Secrets[osd.SecretName(s.Cluster, s.Ceph.OSDs[1].UUID)].ObjectMeta, kube.AnnotationGivenUp, "collected-x")
+	}, v1alpha1.ReasonOSDGivenUp, "", "", []string{"osd.1 (disk2 on node n1)", "never starts again"}},
 	"a disk that fails under its OSD": {running, func(s *scene) {
 		fails(s, func(d []v1alpha1.Device) []v1alpha1.Device { return d })
 		pod := failingPod("osd", "1", corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}})
