@@ -151,22 +151,56 @@ func (r *Reconciler) nextKey(ctx context.Context, o *Observed, s Step) error {
 	return r.writeKeys(ctx, keys, &live)
 }
 
-// commitKey has Ceph take a key alone.
-func (r *Reconciler) commitKey(ctx context.Context, o *Observed, c CommitKey) error {
-	err := r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.CommitKey(ctx, c.Entity, c.Key) })
+// commitKey has Ceph take a key alone. It is not taken when Ceph knows it no more: then
+// there is another one for the next look.
+func (r *Reconciler) commitKey(ctx context.Context, o *Observed, c CommitKey) (taken bool, err error) {
+	err = r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.CommitKey(ctx, c.Entity, c.Key) })
+	if ceph.Is(err, ceph.Invalid) {
+		return false, r.replaceNext(ctx, o, c)
+	}
 	if err != nil || !c.Current {
-		return err
+		return err == nil, err
 	}
 	var live corev1.Secret
 	if err := r.Live.Get(ctx, client.ObjectKey{Namespace: o.Cluster.Namespace, Name: KeysName(o.Cluster)}, &live); err != nil {
-		return fmt.Errorf("read the keys: %w", err)
+		return false, fmt.Errorf("read the keys: %w", err)
 	}
 	keys, err := readKeys(&live)
 	if err != nil || keys.of(c.Entity).Next != c.Key {
-		return err
+		return false, err
 	}
 	keys.current(c.Entity)
-	return r.writeKeys(ctx, keys, &live)
+	return true, r.writeKeys(ctx, keys, &live)
+}
+
+// replaceNext writes another next key of a user down in place of one that Ceph takes neither
+// alone nor beside another: mons that began anew from an earlier state have forgotten it.
+// Nobody is let in with it, so nobody loses it.
+func (r *Reconciler) replaceNext(ctx context.Context, o *Observed, c CommitKey) error {
+	name := KeysName(o.Cluster)
+	for _, secret := range o.Secrets {
+		if osdKeys(secret).Next == c.Key {
+			name = secret.Name
+		}
+	}
+	var live corev1.Secret
+	if err := r.Live.Get(ctx, client.ObjectKey{Namespace: o.Cluster.Namespace, Name: name}, &live); err != nil {
+		return fmt.Errorf("read the keys of %s: %w", c.Entity, err)
+	}
+	var key ceph.Key
+	if err := r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) (err error) {
+		key, err = conn.PendingKey(ctx, c.Entity)
+		return err
+	}); err != nil {
+		return err
+	}
+	for item, text := range live.Data {
+		live.Data[item] = []byte(strings.ReplaceAll(string(text), c.Key.Reveal(), key.Reveal()))
+	}
+	if err := r.Client.Update(ctx, &live, client.FieldOwner(kube.Manager)); err != nil {
+		return fmt.Errorf("write the next key of %s: %w", c.Entity, err)
+	}
+	return nil
 }
 
 // current makes a user's next key its present one.
