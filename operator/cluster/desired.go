@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -98,7 +99,8 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 	targets, problems := osd.Targets(o.Cluster, o.Keys.FSID, o.Nodes, o.Inventory, o.madeOSDs())
 	targets = d.withDBs(o, targets)
 	claimed := d.claimTargets(o)
-	onClaims := uuids(claimed)
+	onClaims := o.onClaims()
+	maps.Copy(onClaims, uuids(claimed))
 	targets = append(slices.DeleteFunc(targets, func(t osd.Target) bool { return onClaims[t.UUID] }), claimed...)
 	d.Leaving = o.leaving(targets)
 	d.Targets = append(targets, o.keptTargets(uuids(append(slices.Clone(targets), d.Leaving...)))...)
