@@ -98,6 +98,8 @@ var situations = map[string]struct {
 		[]string{"main-keys", "11111111-2222-4333-8444-555555555555", "Restore the Secret that fits the data"}},
 	"mons that nothing leads to": {running, func(s *scene) { s.Mons = nil }, v1alpha1.ReasonMonsMissing, "", "", []string{"main-mon-…", "from a backup"}},
 	"keys that are gone":         {running, func(s *scene) { s.Keys = nil }, v1alpha1.ReasonKeysMissing, "", "", []string{"main-keys", "Restore the Secret from a backup"}},
+	"mons that know another key": {running, func(s *scene) { s.Ceph, s.CephError = nil, ceph.Errorf(ceph.Forbidden, "connect", "permission denied") }, v1alpha1.ReasonCephUnreachable, v1alpha1.ReasonNoQuorum, v1alpha1.ReasonUnknown,
+		[]string{"the mons refuse the key of client.admin that the Secret main-keys has", "rebuilt from a mon that was down when keys were made anew"}},
 	"mons that do not answer": {running, func(s *scene) { s.Ceph, s.CephError = nil, errors.New("timed out") }, v1alpha1.ReasonCephUnreachable, v1alpha1.ReasonNoQuorum, v1alpha1.ReasonUnknown,
 		[]string{"the mons do not answer: timed out", "get pods -l app.kubernetes.io/component=mon"}},
 	"restarts that are not safe": {running, func(s *scene) {
