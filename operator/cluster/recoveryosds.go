@@ -128,10 +128,8 @@ func (o *Observed) unreadClaims() (names []string) {
 // spec, under whatever name. An OSD that was leaving before has data still, and is given up
 // only when its device is gone.
 func (o *Observed) letGo(t osd.Target) bool {
-	if !osd.Left(o.Cluster.Spec.Storage, t, o.Inventory[t.Node], true) {
-		return false
-	}
-	return !(o.marked(t.UUID) && o.nodeWith(t.UUID) == t.Node) && !o.namedAnew(t)
+	leaving := o.marked(t.UUID) && o.nodeWith(t.UUID) == t.Node
+	return !leaving && osd.Left(o.Cluster.Spec.Storage, t, o.Inventory[t.Node], true) && !o.namedAnew(t)
 }
 
 // namedAnew reports whether the spec names the device of an OSD by another of its names.

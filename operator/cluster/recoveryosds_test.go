@@ -257,7 +257,14 @@ func TestADeadDiskIsGivenUpWhileTheOthersAreRead(t *testing.T) {
 	s.looks(3)
 	require.Empty(t, s.recovery().Mon)
 	s.edit(func(c *v1alpha1.StorageCluster) { c.Spec.Storage.Nodes = c.Spec.Storage.Nodes[:2] })
+	s.looksUntil("the store is made", func() bool {
+		return slices.ContainsFunc(s.recoveryJobs(), func(job batchv1.Job) bool {
+			return strings.Contains(job.Name, "-found-") && job.Status.Succeeded > 0
+		})
+	})
+	s.KillAt(len(s.Writes()) + 3) // the keys are gone, that it is given up is written down, that it is finished is not
 	require.Equal(t, []string{dead}, s.rebuilt().GaveUpOSDs)
+	require.Len(t, s.errors, 1)
 	s.looksUntil("mons have joined", func() bool { return len(s.Quorum()) == 3 })
 	require.NotContains(t, s.generations(), "osd-2")
 }
