@@ -29,6 +29,7 @@ const (
 	ReasonDeviceNotFound   = "DeviceNotFound"
 	ReasonDeviceRefused    = "DeviceRefused"
 	ReasonDBDeviceChanged  = "DBDeviceChanged"
+	ReasonOSDGivenUp       = "OSDGivenUp"
 	ReasonInvalidOption    = "InvalidOption"
 	ReasonBadFilter        = "BadFilter"
 	ReasonNoDevices        = "NoDevices"

@@ -455,6 +455,10 @@ type MonRecoveryStatus struct {
 	// +optional
 	// +listType=set
 	GaveUp []string `json:"gaveUp,omitempty"`
+	// GaveUpOSDs are the UUIDs of the OSDs that were not asked which map they have: they never start again.
+	// +optional
+	// +listType=set
+	GaveUpOSDs []string `json:"gaveUpOSDs,omitempty"`
 	// Image of Ceph whose programs change the store.
 	Image string `json:"image"`
 	// Began and Finished are when; Finished is empty while it is under way.

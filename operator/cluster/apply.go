@@ -81,7 +81,7 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		}
 	}
 	if s.CommitKey != nil {
-		if err := r.commitKey(ctx, o, *s.CommitKey); err != nil {
+		if taken, err := r.commitKey(ctx, o, *s.CommitKey); err != nil || !taken {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -98,7 +99,8 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 	targets, problems := osd.Targets(o.Cluster, o.Keys.FSID, o.Nodes, o.Inventory, o.madeOSDs())
 	targets = d.withDBs(o, targets)
 	claimed := d.claimTargets(o)
-	onClaims := uuids(claimed)
+	onClaims := o.onClaims()
+	maps.Copy(onClaims, uuids(claimed))
 	targets = append(slices.DeleteFunc(targets, func(t osd.Target) bool { return onClaims[t.UUID] }), claimed...)
 	d.Leaving = o.leaving(targets)
 	d.Targets = append(targets, o.keptTargets(uuids(append(slices.Clone(targets), d.Leaving...)))...)
@@ -119,6 +121,9 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 			secret.Annotations[kube.AnnotationLeaving] = "true" // until data is placed on it again
 		}
 		d.OSDSecrets = append(d.OSDSecrets, secret)
+		if d.staysGivenUp(o, secret, known, target, leaves) {
+			continue
+		}
 		// One that leaves is left as it is while it runs, and comes back while it is needed.
 		if leaves && (live != nil || !o.comesBack(known)) {
 			continue

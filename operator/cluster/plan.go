@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -256,7 +257,9 @@ func (p *planner) daemons(kind string, deployments []*appsv1.Deployment, gate fu
 			what += " on claim " + claim
 		}
 		s := step(name, what, why, gate(deployment, live != nil))
-		s.Apply, s.CommitKey = []client.Object{deployment}, p.o.commits(deployment, live)
+		if s.Apply, s.CommitKey = []client.Object{deployment}, p.o.commits(deployment, live); s.CommitKey != nil {
+			s.Gate = cmp.Or(s.Gate, p.unreached())
+		}
 		p.upgrades(&s, deployment, live)
 		p.add(s)
 	}

@@ -52,6 +52,9 @@ const (
 	AnnotationNextKeyGeneration = "cairn.storage/next-key-generation"
 	// AnnotationLeaving of an OSD's Secret says that the OSD is being removed.
 	AnnotationLeaving = "cairn.storage/leaving"
+	// AnnotationGivenUp of an OSD's Secret says that the quorum was rebuilt without asking the
+	// OSD, by the name of what was collected: it never starts again.
+	AnnotationGivenUp = "cairn.storage/given-up"
 	// AnnotationDestroying of a StorageCluster is since when it is destroyed: there is
 	// no way back.
 	AnnotationDestroying = "cairn.storage/destroying-since"

@@ -23,14 +23,9 @@ func (w *World) jobs(running []corev1.Pod) {
 	for i := range jobs.Items {
 		job := &jobs.Items[i]
 		node := job.Spec.Template.Spec.NodeName
-		if job.DeletionTimestamp != nil { // in the foreground: it goes once its pod is gone
+		if job.DeletionTimestamp != nil && !w.lost[node] { // in the foreground: it goes once its pod is gone
 			w.removePods(func(pod *corev1.Pod) bool { return pod.Name == job.Name })
 			job.Finalizers = nil
-			require.NoError(w.t, client.IgnoreNotFound(w.Client.Update(w.context(), job)))
-			continue
-		}
-		if job.DeletionTimestamp != nil && !w.lost[node] {
-			job.Finalizers = nil // its pods are gone
 			require.NoError(w.t, client.IgnoreNotFound(w.Client.Update(w.context(), job)))
 			continue
 		}
