@@ -306,6 +306,12 @@ type StorageDevice struct {
 	// +kubebuilder:validation:MaxLength=128
 	// +kubebuilder:validation:Pattern=`^(/dev/disk/by-[a-z]+/)?[A-Za-z0-9+_.:@=-]+$`
 	DBDevice string `json:"dbDevice,omitempty"`
+	// Weight of the OSD in Ceph's CRUSH map in place of that of the device's size, as a size: 2Ti is the weight 2.0. With half the
+	// weight the OSD gets half the data. Data moves when it is changed; without it the weight is that of the size again.
+	// +optional
+	// +kubebuilder:validation:MaxLength=12
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([1-9][0-9]{0,3}([.][0-9]{1,5})?Ti|0[.][0-9]{0,2}[1-9][0-9]{0,4}Ti|[1-9][0-9]{0,6}Gi)$')",message="spec.storage.nodes.devices.weight: must be a size in Gi or Ti, from 1Gi to 9999Ti: 1.5Ti is what Ceph calls the weight 1.5. To have no data on the device take it out"
+	Weight string `json:"weight,omitempty"`
 }
 
 // DeviceFilter selects devices. All that is set must match.

@@ -71,6 +71,12 @@ func TestAWrongStorageClusterIsRefusedWithTheFieldAndWhatIsRight(t *testing.T) {
 			`{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1, dbDevice: disk1}]}]}}}`, []string{"spec.storage.nodes[0].devices[0]", "dbDevice: must be another device than name"}},
 		"a DB device by its path of no stable name": {
 			`{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1, dbDevice: /dev/sdb}]}]}}}`, []string{"spec.storage.nodes[0].devices[0].dbDevice", "should match"}},
+		"a weight without a unit": {
+			`{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1, weight: "0.5"}]}]}}}`, []string{"spec.storage.nodes[0].devices[0].weight", "must be a size in Gi or Ti"}},
+		"a weight of nothing": {
+			`{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1, weight: 0.000Ti}]}]}}}`, []string{"spec.storage.nodes[0].devices[0].weight", "take it out"}},
+		"a weight that Ceph cannot write down": {
+			`{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1, weight: 10000Ti}]}]}}}`, []string{"spec.storage.nodes[0].devices[0].weight", "from 1Gi to 9999Ti"}},
 		"an empty filter would take every device": {
 			`{spec: {storage: {nodeSelector: {}, filter: {}}}}`, []string{"spec.storage.filter", "at least one of idPattern, minSize, maxSize and rotational"}},
 		"an empty filter of a node": {

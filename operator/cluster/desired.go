@@ -109,12 +109,13 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 		if known == nil || key == "" || node == nil && target.Claim == "" {
 			continue
 		}
-		target.Size = o.claimSize(target)
 		live := o.Deployments[osd.DeploymentName(o.Cluster, known.ID)]
+		target.Size, target.InitialWeight = o.claimSize(target), initialWeight(target, known, live)
 		formatted := known.Up || known.Weight > 0 && !known.New || osd.Formatted(o.Secrets[osd.SecretName(o.Cluster, target.UUID)])
 		secret := o.osdSecret(target, known.ID, formatted)
-		o.noteWeight(secret, known)
 		leaves := i >= len(d.Targets)
+		o.noteWeight(secret, known)
+		o.noteChosen(secret, target, known, leaves)
 		if leaves || o.marked(target.UUID) && !known.In {
 			secret.Annotations[kube.AnnotationLeaving] = "true" // until data is placed on it again
 		}
@@ -148,6 +149,7 @@ func (o *Observed) keptTargets(targets map[string]bool) (kept []osd.Target) {
 			if secret := o.Secrets[osd.SecretName(o.Cluster, target.UUID)]; secret != nil && target.Claim != "" {
 				target = osd.TargetOf(secret)
 			}
+			target.Kept = true
 			kept = append(kept, target)
 		}
 	}

@@ -209,17 +209,11 @@ func (p *planner) drainGate(leaving *ceph.OSD, it osd.Target) string {
 	return p.domainGap(stay)
 }
 
-// full is the part of the capacity that Ceph lets be used before it warns.
-const full = 0.85
-
 // roomGap says that the OSDs that stay cannot hold what is stored.
 func (p *planner) roomGap(stay []ceph.OSD) string {
-	room := 0.0
-	for i := range stay {
-		room += stay[i].Weight * (1 << 40) * full
-	}
-	if used := float64(p.o.Ceph.Status.BytesUsed); used > room {
-		return fmt.Sprintf("the OSDs that stay have room for what is stored: %.1f GiB are used, and they take %.1f GiB. Add devices, or delete volumes", used/(1<<30), room/(1<<30))
+	room := room(stay)
+	if used := p.o.Ceph.Status.BytesUsed; float64(used) > room {
+		return "the OSDs that stay have room for what is stored: " + tooMuch(used, room)
 	}
 	return ""
 }

@@ -39,6 +39,7 @@ var verbs = []verb{
 	{"replace a disk", beginReplacement, []string{"ceph DestroyOSD", "ceph RenewOSD"}},
 	{"add a disk with a database, and remove it", beginDatabase, []string{"ceph NewOSD", "ceph PurgeOSD", "create *v1.Job main-free-db"}},
 	{"a disk grows", beginGrowth, []string{"ceph SetOSDWeight"}},
+	{"weights", beginWeights, []string{"ceph SetOSDWeight", "ceph NewOSD"}},
 	{"move a disk", beginMove, []string{"apply Deployment main-osd-3"}},
 	{"OSDs on claims", beginClaims, []string{"create *v1.PersistentVolumeClaim main-fast-0", "ceph NewOSD", "ceph PurgeOSD", "delete *v1.PersistentVolumeClaim main-fast-0"}},
 	{"fewer and more mons", beginMonCount, []string{"ceph RemoveMon"}},
