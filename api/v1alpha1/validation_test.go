@@ -217,6 +217,7 @@ func TestGoodSpecsAreTaken(t *testing.T) {
 		"options of one daemon":                    {"StorageCluster", node + `, ceph: {config: {osd.3: {osd_max_backfills: "2"}}}}`},
 		"a destruction that is not confirmed yet":  {"StorageCluster", node + `, deletion: {policy: Destroy}}`},
 		"a destruction that is confirmed":          {"StorageCluster", `{metadata: {name: main}, ` + node + `, deletion: {policy: Destroy, confirmation: yes-destroy-all-data-of-main, skipNodes: [n9]}}}`},
+		"weights of devices":                       {"StorageCluster", `{spec: {storage: {nodes: [{name: n1, devices: [{name: a, weight: 2Ti}, {name: b, weight: 0.87329Ti}, {name: c, weight: 512Gi}]}]}}}`},
 		"a quota as a number":                      {"BlockPool", `{spec: {cluster: main, quota: 1073741824}}`},
 		"a pool without a StorageClass":            {"BlockPool", `{spec: {cluster: main}}`},
 		"a StorageClass with a name and xfs":       {"BlockPool", `{spec: {cluster: main, storageClass: {name: fast.ssd, fsType: xfs}}}`},
