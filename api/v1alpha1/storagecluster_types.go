@@ -203,6 +203,12 @@ type StorageSpec struct {
 	// DeviceClass of OSDs that set none of their own; empty lets Ceph tell ssd from hdd.
 	// +optional
 	DeviceClass DeviceClass `json:"deviceClass,omitempty"`
+	// OnRemoval says what becomes of a disk when its OSD has left because the spec let go of it. Keep leaves what is on it, and the
+	// disk is refused until you wipe it. Wipe empties it, once Ceph knows the OSD no more and all data is elsewhere in full: the
+	// disk can be named again, and what was on it is gone. Claims are deleted in either case.
+	// +kubebuilder:default=Keep
+	// +kubebuilder:validation:Enum=Keep;Wipe
+	OnRemoval string `json:"onRemoval,omitempty"`
 	// Nodes whose devices are used, each once. For more than 256 nodes use nodeSelector and filter.
 	// +optional
 	// +listType=map

@@ -71,6 +71,8 @@ func TestAWrongStorageClusterIsRefusedWithTheFieldAndWhatIsRight(t *testing.T) {
 			`{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1, dbDevice: disk1}]}]}}}`, []string{"spec.storage.nodes[0].devices[0]", "dbDevice: must be another device than name"}},
 		"a DB device by its path of no stable name": {
 			`{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1, dbDevice: /dev/sdb}]}]}}}`, []string{"spec.storage.nodes[0].devices[0].dbDevice", "should match"}},
+		"a removal that is neither": {
+			`{spec: {storage: {onRemoval: Destroy, nodes: [{name: n1, devices: [{name: disk1}]}]}}}`, []string{"spec.storage.onRemoval", `"Keep", "Wipe"`}},
 		"a weight without a unit": {
 			`{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1, weight: "0.5"}]}]}}}`, []string{"spec.storage.nodes[0].devices[0].weight", "must be a size in Gi or Ti"}},
 		"a weight of nothing": {

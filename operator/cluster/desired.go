@@ -96,7 +96,7 @@ func (d *Desired) desireDaemons(o *Observed) {
 
 func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 	targets, problems := osd.Targets(o.Cluster, o.Keys.FSID, o.Nodes, o.Inventory, o.madeOSDs())
-	targets = d.withDBs(o, targets)
+	targets = d.withDBs(o, d.withoutLeft(o, targets))
 	claimed := d.claimTargets(o)
 	onClaims := uuids(claimed)
 	targets = append(slices.DeleteFunc(targets, func(t osd.Target) bool { return onClaims[t.UUID] }), claimed...)

@@ -21,6 +21,7 @@ import (
 //	Ceph takes it out of the placement of data, and moves its data elsewhere
 //	Ceph says that nothing needs it any more: its daemon is stopped
 //	it is purged from Ceph's maps, where Ceph looks once more
+//	its disk is emptied, where spec.storage.onRemoval is Wipe
 //	its Secret is deleted
 //
 // Until the daemon is stopped the spec can take the device back.
@@ -34,7 +35,7 @@ func (o *Observed) leaving(targets []osd.Target) (leaving []osd.Target) {
 		if t.UUID == "" || wanted[t.UUID] {
 			continue
 		}
-		if t.Claim != "" && o.claimLeaves(t) || t.Claim == "" && (replaced(targets, t) != nil || osd.Left(o.Cluster.Spec.Storage, t, o.Inventory[t.Node], o.marked(t.UUID))) {
+		if t.Claim != "" && o.claimLeaves(t) || t.Claim == "" && (replaced(targets, t) != nil || o.Ceph != nil && o.leftBehind(t.UUID) || osd.Left(o.Cluster.Spec.Storage, t, o.Inventory[t.Node], o.marked(t.UUID))) {
 			leaving = append(leaving, t)
 		}
 	}
@@ -145,10 +146,13 @@ func (p *planner) forget(target osd.Target, deployment *appsv1.Deployment) (Step
 	if id, ok := osd.ID(secret); ok && p.o.destroyed(id) {
 		return p.giveUp(id, target), p.o.replacement(target) == ""
 	}
+	if s, left := p.wipeDisk(target, deployment); left {
+		return s, true
+	}
 	if claim := p.o.claimOf(target); claim != nil && claim.DeletionTimestamp == nil && deployment == nil && !p.o.wantsClaim(target.Claim) {
 		return p.dropClaim(claim), true
 	}
-	s := step(target.Name(), "forget the key of the OSD of "+target.Where(), "Ceph knows it no more", "")
+	s := step(target.Name(), "forget the key of the OSD of "+target.Where()+p.o.notWiped(target), "Ceph knows it no more", "")
 	s.Risk = v1alpha1.RiskNone
 	if deployment != nil {
 		s.Delete = append(s.Delete, deployment)
