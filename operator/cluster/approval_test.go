@@ -78,14 +78,6 @@ func TestEveryStepSaysWhatItRisks(t *testing.T) {
 			s.Ceph.OSDs[5].In, s.Ceph.OSDs[5].Up, s.Ceph.Needed = false, false, map[int]string{5: ""}
 			delete(s.Deployments, "main-osd-5")
 		}, map[string]v1alpha1.Risk{"osd-5-purge": v1alpha1.RiskDestroys}},
-		"and its disk wiped, which is for good too": {func(s *scene) {
-			takeOut(s)
-			gone := s.Ceph.OSDs[5].UUID
-			s.Ceph.OSDs, s.Ceph.Status.OSDs, s.Ceph.Status.OSDsUp, s.Ceph.Status.OSDsIn = s.Ceph.OSDs[:5], 5, 5, 5
-			delete(s.Deployments, "main-osd-5")
-			s.Cluster.Spec.Storage.OnRemoval = v1alpha1.RemovalWipe
-			s.Inventory["n3"].Status.Devices[1].OSD = &v1alpha1.DeviceOSD{ID: 5, UUID: gone, FSID: s.Keys.FSID}
-		}, map[string]v1alpha1.Risk{"osd-n3-disk2-wipe": v1alpha1.RiskDestroys}},
 		"one mon less": {func(s *scene) { s.Cluster.Spec.Mon.Count = 1 }, map[string]v1alpha1.Risk{"mon-c-remove": v1alpha1.RiskReducesRedundancy}},
 		"a mon that is out of quorum is no loss": {func(s *scene) {
 			s.Cluster.Spec.Mon.Count = 1

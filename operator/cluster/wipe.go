@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -58,6 +59,9 @@ func (p *planner) wipeDisk(target osd.Target, deployment *appsv1.Deployment) (s 
 		s.What, s.Gate, s.Risk, s.Delete = "stop the OSD of "+target.Where(), "", v1alpha1.RiskNone, []client.Object{deployment}
 		return s, true
 	}
+	if where := p.o.allShowing(target.UUID); len(where) > 1 && wanted {
+		s.Gate, s.Reason = fmt.Sprintf("one disk alone bears that OSD: %s do, and one may be a copy that is to be kept. Take the copy out of its node, or set spec.storage.onRemoval to Keep", strings.Join(where, " and ")), v1alpha1.ReasonDeviceRefused
+	}
 	s = p.byEmptying(s, p.o.wipingJob(p.d.helperImage, target, node), node, target.Device)
 	if s.Reason == v1alpha1.ReasonNodeGone {
 		s.Gate += ". When it is gone for ever, set spec.storage.onRemoval to Keep: what is on the disk stays"
@@ -81,6 +85,21 @@ func (o *Observed) shownBy(uuid string) (found string) {
 		}
 	}
 	return found
+}
+
+// allShowing are the devices with an OSD's label on nodes that answer.
+func (o *Observed) allShowing(uuid string) (devices []string) {
+	for _, name := range slices.Sorted(maps.Keys(o.Inventory)) {
+		if node := o.node(name); node == nil || !kube.NodeAnswers(node) {
+			continue
+		}
+		for _, d := range o.Inventory[name].Status.Devices {
+			if d.OSD != nil && d.OSD.UUID == uuid {
+				devices = append(devices, fmt.Sprintf("%s of node %s", d.Name, name))
+			}
+		}
+	}
+	return devices
 }
 
 // holdsOther says that a disk which was to be emptied is neither its OSD's any more nor blank.
