@@ -77,6 +77,9 @@ const (
 // DeletionDestroy is the deletion policy that empties the disks.
 const DeletionDestroy = "Destroy"
 
+// RemovalWipe has the disk of an OSD that has left be emptied.
+const RemovalWipe = "Wipe"
+
 // The reasons why a device is not usable.
 const (
 	DeviceInUse          = "InUse"

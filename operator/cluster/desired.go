@@ -97,7 +97,7 @@ func (d *Desired) desireDaemons(o *Observed) {
 
 func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 	targets, problems := osd.Targets(o.Cluster, o.Keys.FSID, o.Nodes, o.Inventory, o.madeOSDs())
-	targets = d.withDBs(o, targets)
+	targets = d.withDBs(o, d.withoutLeft(o, targets))
 	claimed := d.claimTargets(o)
 	onClaims := o.onClaims()
 	maps.Copy(onClaims, uuids(claimed))
@@ -111,12 +111,13 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 		if known == nil || key == "" || node == nil && target.Claim == "" {
 			continue
 		}
-		target.Size = o.claimSize(target)
 		live := o.Deployments[osd.DeploymentName(o.Cluster, known.ID)]
+		target.Size, target.InitialWeight = o.claimSize(target), initialWeight(target, known, live)
 		formatted := known.Up || known.Weight > 0 && !known.New || osd.Formatted(o.Secrets[osd.SecretName(o.Cluster, target.UUID)])
 		secret := o.osdSecret(target, known.ID, formatted)
-		o.noteWeight(secret, known)
 		leaves := i >= len(d.Targets)
+		o.noteWeight(secret, known)
+		o.noteChosen(secret, target, known, leaves)
 		if leaves || o.marked(target.UUID) && !known.In {
 			secret.Annotations[kube.AnnotationLeaving] = "true" // until data is placed on it again
 		}
@@ -153,6 +154,7 @@ func (o *Observed) keptTargets(targets map[string]bool) (kept []osd.Target) {
 			if secret := o.Secrets[osd.SecretName(o.Cluster, target.UUID)]; secret != nil && target.Claim != "" {
 				target = osd.TargetOf(secret)
 			}
+			target.Kept = true
 			kept = append(kept, target)
 		}
 	}

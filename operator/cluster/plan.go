@@ -48,6 +48,8 @@ type Step struct {
 	NoOut *disruption.NoOut
 	// Recheck applies only what a fresh look at the server asks for too.
 	Recheck bool
+	// Afresh creates only what a look past every cache leads to as well.
+	Afresh bool
 	// Require has the OSD map let only OSDs of this release or later take part.
 	Require string
 	// SetOption sets an option of Ceph while daemons run.
@@ -322,7 +324,7 @@ func (p *planner) newOSDs() error {
 		if p.o.osd(target.UUID) != nil && p.o.OSDKeys[target.UUID] != "" {
 			continue
 		}
-		if p.o.Ceph != nil && p.leftDB(target) {
+		if p.o.Ceph != nil && p.o.leftBehind(target.UUID) {
 			if s, ok := p.forget(target, p.o.osdDeployment(target.UUID)); ok {
 				p.add(s)
 			}

@@ -44,6 +44,9 @@ const (
 	AnnotationUUID    = "cairn.storage/osd-uuid"
 	// AnnotationWeighed of an OSD's Secret is the size, in bytes, for which its CRUSH weight was looked at.
 	AnnotationWeighed = "cairn.storage/weighed-for-bytes"
+	// AnnotationChosenWeight of an OSD's Secret says that its CRUSH weight comes from the spec, or did
+	// until now: only such a one goes back to that of the size.
+	AnnotationChosenWeight = "cairn.storage/weight-from-spec"
 	// AnnotationDB is the device that has an OSD's database; none is the OSD's own.
 	AnnotationDB = "cairn.storage/db-device"
 	// AnnotationKeyGeneration of a Secret is that of its key, where it is not the first,

@@ -39,6 +39,13 @@ type Target struct {
 	Claim string
 	// Location of a claim's OSD in the CRUSH map, once that is known; Size of the claim.
 	Location, Size string
+	// Weight in the CRUSH map, in TiB, that the spec gives it; zero is that of its size.
+	Weight float64
+	// InitialWeight is the weight that it gives itself at its first start; empty is that of its size.
+	InitialWeight string
+	// Kept is true for one that runs while the inventory does not show its device as a target:
+	// what the spec says of it is not known.
+	Kept bool
 }
 
 // Name of the target in plans and messages.
@@ -178,7 +185,7 @@ func (s selection) byName(fsid string, devices []v1alpha1.Device) (targets []Tar
 				targets[twin].Device, want.Name, s.node, s.node)})
 			continue
 		}
-		target := Target{Node: s.node, Device: want.Name, DB: want.DBDevice, Class: string(or(want.DeviceClass, s.class)), Replaces: want.Replaces, UUID: uuid}
+		target := Target{Node: s.node, Device: want.Name, DB: want.DBDevice, Class: string(or(want.DeviceClass, s.class)), Replaces: want.Replaces, UUID: uuid, Weight: weightOf(want.Weight)}
 		targets = append(targets, target)
 	}
 	return targets, problems

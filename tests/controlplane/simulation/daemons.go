@@ -83,7 +83,9 @@ func (w *World) osd(pod *corev1.Pod) int {
 	if d.grown {
 		size *= 2
 	}
-	w.Ceph.Boot(id, hostIn(pod, &secret), size)
+	weight, err := strconv.ParseFloat(cmp.Or(flag(args, "--osd-crush-initial-weight"), "0"), 64)
+	require.NoError(w.t, err)
+	w.Ceph.Boot(id, hostIn(pod, &secret), size, weight)
 	return id
 }
 
