@@ -38,6 +38,7 @@ var verbs = []verb{
 	{"remove a disk", beginRemoval, []string{"ceph SetOSDOut", "ceph PurgeOSD"}},
 	{"replace a disk", beginReplacement, []string{"ceph DestroyOSD", "ceph RenewOSD"}},
 	{"add a disk with a database, and remove it", beginDatabase, []string{"ceph NewOSD", "ceph PurgeOSD", "create *v1.Job main-free-db"}},
+	{"add an encrypted disk", beginEncryptedDisk, []string{"create *v1.Secret main-osd-", "ceph NewOSD"}},
 	{"a disk grows", beginGrowth, []string{"ceph SetOSDWeight"}},
 	{"move a disk", beginMove, []string{"apply Deployment main-osd-3"}},
 	{"OSDs on claims", beginClaims, []string{"create *v1.PersistentVolumeClaim main-fast-0", "ceph NewOSD", "ceph PurgeOSD", "delete *v1.PersistentVolumeClaim main-fast-0"}},
