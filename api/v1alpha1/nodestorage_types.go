@@ -49,6 +49,17 @@ type NodeStorageStatus struct {
 	// +listType=map
 	// +listMapKey=name
 	AttachMethods []AttachMethod `json:"attachMethods,omitempty"`
+	// Encryption says whether the node can encrypt devices (dm-crypt).
+	// +optional
+	Encryption *NodeEncryption `json:"encryption,omitempty"`
+}
+
+// NodeEncryption is whether a node can encrypt devices.
+type NodeEncryption struct {
+	Available bool `json:"available"`
+	// Message says why not.
+	// +optional
+	Message string `json:"message,omitempty"`
 }
 
 // NodeSummary counts the devices.
@@ -108,6 +119,9 @@ type DeviceOSD struct {
 	UUID string `json:"uuid"`
 	// FSID of its cluster.
 	FSID string `json:"fsid"`
+	// Encrypted is true of an OSD whose device is encrypted.
+	// +optional
+	Encrypted bool `json:"encrypted,omitempty"`
 }
 
 // AttachMethod is a way to attach a volume.

@@ -193,7 +193,14 @@ type NetworkSpec struct {
 // +kubebuilder:validation:XValidation:rule="has(self.nodes) && size(self.nodes) > 0 || has(self.nodeSelector) || has(self.claims) && size(self.claims) > 0",message="spec.storage: name the nodes in spec.storage.nodes, select them with spec.storage.nodeSelector, or ask for claims in spec.storage.claims"
 // +kubebuilder:validation:XValidation:rule="!has(self.nodeSelector) || has(self.filter)",message="spec.storage.filter: needed with spec.storage.nodeSelector: say which devices of the selected nodes to use"
 // +kubebuilder:validation:XValidation:rule="!has(self.nodes) || has(self.filter) || self.nodes.all(n, has(n.filter) || (has(n.devices) && size(n.devices) > 0))",message="spec.storage.nodes: each node needs devices or a filter (its own or spec.storage.filter)"
+// +kubebuilder:validation:XValidation:rule="!has(self.encrypted) || !self.encrypted || !has(self.claims) || size(self.claims) == 0",message="spec.storage.encrypted: OSDs on claims cannot be encrypted by Cairn; have the StorageClass encrypt, or leave out spec.storage.claims"
+// +kubebuilder:validation:XValidation:rule="!has(self.encrypted) || !self.encrypted || !has(self.nodes) || self.nodes.all(n, !has(n.devices) || n.devices.all(d, !has(d.dbDevice)))",message="spec.storage.encrypted: an OSD with a dbDevice cannot be encrypted yet; leave out dbDevice"
 type StorageSpec struct {
+	// Encrypted has every OSD that is made from now on be on an encrypted device (LUKS2, dm-crypt), whose key is in the OSD's Secret:
+	// without it the data are lost. A node whose kernel has no dm-crypt gets no OSD. An OSD that was made before stays as it was
+	// made; the condition Encrypted names those.
+	// +optional
+	Encrypted bool `json:"encrypted,omitempty"`
 	// NodeSelector selects nodes by label; their devices that match filter are used.
 	// +optional
 	NodeSelector *metav1.LabelSelector `json:"nodeSelector,omitempty"`

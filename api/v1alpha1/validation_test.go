@@ -79,6 +79,10 @@ func TestAWrongStorageClusterIsRefusedWithTheFieldAndWhatIsRight(t *testing.T) {
 			`{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1, weight: 0.000Ti}]}]}}}`, []string{"spec.storage.nodes[0].devices[0].weight", "take it out"}},
 		"a weight that Ceph cannot write down": {
 			`{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1, weight: 10000Ti}]}]}}}`, []string{"spec.storage.nodes[0].devices[0].weight", "from 1Gi to 9999Ti"}},
+		"an encrypted OSD with a DB device": {
+			`{spec: {storage: {encrypted: true, nodes: [{name: n1, devices: [{name: disk1}, {name: disk2, dbDevice: disk3}]}]}}}`, []string{"spec.storage", "spec.storage.encrypted: an OSD with a dbDevice cannot be encrypted yet"}},
+		"encrypted OSDs on claims": {
+			`{spec: {storage: {encrypted: true, claims: [{name: fast, count: 1, size: 10Gi, portable: true}]}}}`, []string{"spec.storage", "spec.storage.encrypted: OSDs on claims cannot be encrypted by Cairn"}},
 		"an empty filter would take every device": {
 			`{spec: {storage: {nodeSelector: {}, filter: {}}}}`, []string{"spec.storage.filter", "at least one of idPattern, minSize, maxSize and rotational"}},
 		"an empty filter of a node": {

@@ -65,7 +65,7 @@ func runAgent(ctx context.Context, options agentOptions) error {
 	}
 	a := &agent.Agent{
 		Client: kubernetes, Node: options.node, Interval: options.interval,
-		Devices: disk.NewInventory(options.host).Devices, Probe: probeAttach, Events: events, Log: log,
+		Devices: disk.NewInventory(options.host).Devices, Probe: probeAttach, Encryption: disk.ThisKernel().Encryption, Events: events, Log: log,
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.Run(ctx) })

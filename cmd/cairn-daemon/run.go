@@ -37,6 +37,7 @@ func newRunCommand() *cobra.Command {
 	flags.StringVar(&request.FSID, "fsid", "", "FSID of the cluster")
 	flags.StringVar(&request.DataDir, "data-dir", "", "directory that becomes the OSD's")
 	flags.StringVar(&request.Keyring, "keyring", "", "file with the OSD's key")
+	flags.StringVar(&request.Key, "encryption-key", "", "file with the key of a device that is encrypted; empty for one that is not")
 	flags.StringVar(&request.DeviceClass, "device-class", "", "CRUSH device class; empty lets Ceph choose")
 	flags.BoolVar(&request.ActivateOnly, "activate-only", false, "refuse a blank device: for an OSD that has served data")
 	for _, name := range []string{"device", "id", "uuid", "fsid", "data-dir", "keyring"} {

@@ -38,6 +38,8 @@ type Agent struct {
 	Devices func(ctx context.Context) ([]v1alpha1.Device, error)
 	// Probe says how the node can attach volumes, best first.
 	Probe func() []v1alpha1.AttachMethod
+	// Encryption says whether the node can encrypt devices.
+	Encryption func() *v1alpha1.NodeEncryption
 	// Events brings an inventory forward; may be nil.
 	Events <-chan struct{}
 	Log    logr.Logger
@@ -77,6 +79,9 @@ func (a *Agent) Publish(ctx context.Context) error {
 		return fmt.Errorf("take the inventory: %w", err)
 	}
 	status := statusOf(devices, a.Probe())
+	if status.Encryption = a.written.Encryption; status.Encryption == nil || !status.Encryption.Available {
+		status.Encryption = a.Encryption()
+	}
 	if !a.isCurrent(status) {
 		if err := a.write(ctx, status); err != nil {
 			return err

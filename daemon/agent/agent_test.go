@@ -55,7 +55,8 @@ func newNode(t *testing.T) *node {
 		}).Build()
 	n.Agent = &Agent{
 		Client: kubernetes, Node: "node1", Interval: 10 * time.Second, Log: logr.Discard(),
-		Devices: func(context.Context) ([]v1alpha1.Device, error) { return n.devices, n.err },
+		Devices:    func(context.Context) ([]v1alpha1.Device, error) { return n.devices, n.err },
+		Encryption: func() *v1alpha1.NodeEncryption { return &v1alpha1.NodeEncryption{Message: "no dm-crypt"} },
 		Probe: func() []v1alpha1.AttachMethod {
 			return []v1alpha1.AttachMethod{{Name: "krbd", Message: "no module"}, {Name: "fuse", Available: true}}
 		},

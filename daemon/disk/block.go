@@ -51,7 +51,7 @@ func listBlocks(host Host) ([]block, error) {
 	}
 	var blocks []block
 	for _, entry := range entries {
-		if isVirtual(entry.Name()) {
+		if isVirtual(entry.Name()) || isInner(host, entry.Name()) {
 			continue
 		}
 		b, err := readBlock(host, entry.Name())

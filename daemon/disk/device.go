@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cairn-storage/cairn/daemon/ceph/luks"
 )
 
 // device is a block device opened to be looked at.
@@ -49,8 +51,31 @@ func (d *device) read(offset, length int64) ([]byte, error) {
 }
 
 // label finds the BlueStore label or, where that is missing or unfinished, a
-// better copy of it.
+// better copy of it. That of an encrypted device is its LUKS2 header, or the copy of it.
 func (d *device) label() (*label, error) {
+	found, err := d.encryptedLabel(luks.FirstHeader)
+	if found != nil || err != nil {
+		return found, err
+	}
+	if found, err = d.plainLabel(); found != nil || err != nil {
+		return found, err
+	}
+	found, err = d.encryptedLabel(luks.SecondHeader)
+	if found != nil && !found.ready {
+		found.damaged = "its first LUKS2 header is overwritten, and the second is of an OSD that was not complete"
+	}
+	return found, err
+}
+
+func (d *device) encryptedLabel(position int64) (*label, error) {
+	header, err := d.read(position, luks.IdentitySize)
+	if err != nil {
+		return nil, err
+	}
+	return encryptedLabel(header), nil
+}
+
+func (d *device) plainLabel() (*label, error) {
 	var found *label
 	for _, position := range labelPositions {
 		head, err := d.read(position, labelSize)

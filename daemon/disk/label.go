@@ -17,6 +17,9 @@ const labelSize = 4096
 // labelMagic begins a label (BlueStore's bluestore_bdev_label_t).
 const labelMagic = "bluestore block device\n"
 
+// mainDevice is how BlueStore describes an OSD's own device.
+const mainDevice = "main"
+
 // labelPositions are where BlueStore keeps its label and, since Squid, copies
 // of it on devices large enough.
 var labelPositions = []int64{0, 1 << 30, 10 << 30, 100 << 30, 1000 << 30}
@@ -30,6 +33,7 @@ type label struct {
 	ready       bool   // the last that mkfs writes
 	size        int64  // of the device, as far as BlueStore uses it
 	damaged     string // why nothing else is known
+	encrypted   bool   // it is that of a LUKS2 header, and BlueStore's own is inside
 }
 
 // complete is true when mkfs went to its end.

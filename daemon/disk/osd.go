@@ -66,7 +66,11 @@ func mkfsArgs(request Request) []string {
 
 // activate makes the OSD's directory from the device.
 func (p *Preparer) activate(ctx context.Context, request Request, d, db *device) error {
-	if err := request.layOut(request.Device, request.DB); err != nil {
+	block := request.Device
+	if request.block != "" {
+		block = request.block
+	}
+	if err := request.layOut(block, request.DB); err != nil {
 		return err
 	}
 	if err := p.run(ctx, "ceph-bluestore-tool", "prime-osd-dir", "--dev", d.Name(), "--path", request.DataDir); err != nil {
@@ -164,7 +168,20 @@ func linkTo(target, path string) error {
 
 // run runs one of Ceph's local programs; the end of what it says is in the error.
 func run(ctx context.Context, name string, args ...string) error {
+	return feed(ctx, nil, name, args...)
+}
+
+// feeder runs a program with an input.
+type feeder = func(ctx context.Context, input []byte, name string, args ...string) error
+
+// feed runs a program with an input, which is secret.
+func feed(ctx context.Context, input []byte, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
+	if input != nil {
+		cmd.Stdin = bytes.NewReader(input)
+	}
+	// There is no udev in a pod to wait for: device mapper makes its nodes itself.
+	cmd.Env = append(os.Environ(), "DM_DISABLE_UDEV=1")
 	cmd.Dir = "/" // Debian's ceph-osd finds its classes relative to it
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = patience

@@ -45,10 +45,11 @@ const (
 type Preparer struct {
 	host Host
 	run  func(ctx context.Context, name string, args ...string) error
+	feed feeder
 }
 
 // NewPreparer makes a preparer for the devices of a host.
-func NewPreparer(host Host) *Preparer { return &Preparer{host: host, run: run} }
+func NewPreparer(host Host) *Preparer { return &Preparer{host: host, run: run, feed: feed} }
 
 // Prepare brings the request's OSD to its directory: activates it when the
 // device bears it, makes it when the device is blank, and else refuses and
@@ -67,9 +68,15 @@ func (p *Preparer) Prepare(ctx context.Context, request Request) (Outcome, error
 		return "", fmt.Errorf("prepare device %s: %w", request.Device, err)
 	}
 	defer func() { _ = d.Close() }()
+	if b, err = p.release(ctx, request, b); err != nil {
+		return "", err
+	}
 	outcome, err := p.decide(ctx, request, b, d)
 	if err != nil {
 		return "", err
+	}
+	if request.Key != "" {
+		return outcome, p.encrypted(ctx, request, b, outcome)
 	}
 	db, err := p.database(ctx, request, b, outcome)
 	if err != nil {
@@ -148,11 +155,15 @@ func (p *Preparer) decide(ctx context.Context, request Request, b block, d *devi
 
 func decideLabelled(request Request, l label, use string) (Outcome, error) {
 	v := judgeLabel(l)
-	ours := l.damaged == "" && l.description == "main" && l.uuid == request.UUID &&
+	ours := l.damaged == "" && l.description == mainDevice && l.uuid == request.UUID &&
 		(l.fsid == request.FSID || l.fsid == "") && (l.id == request.ID || l.id == unfinished)
 	switch {
 	case !ours:
 		return "", request.refused(OtherOSD, "it holds %s, not osd.%d (%s) of cluster %s", v.message, request.ID, request.UUID, request.FSID)
+	case l.encrypted && request.Key == "":
+		return "", request.refused(Encrypted, "%s is encrypted, and its Secret has no key. Restore the Secret that it was made with from a backup", v.message)
+	case !l.encrypted && request.Key != "":
+		return "", request.refused(NotEncrypted, "%s is not encrypted, though its Secret has a key", v.message)
 	case l.complete():
 		return Activated, nil
 	case use != "":

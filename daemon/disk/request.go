@@ -21,6 +21,8 @@ type Request struct {
 	ID    int32
 	UUID  string
 	FSID  string
+	// Key is the file with the key of a device that is encrypted; empty for one that is not.
+	Key string
 	// DataDir becomes the OSD's directory.
 	DataDir string
 	// Keyring is the file with the OSD's key.
@@ -31,6 +33,8 @@ type Request struct {
 	// A new, empty OSD under the old identity could pass for the one that knew
 	// the last writes.
 	ActivateOnly bool
+
+	block string // what the OSD opens in place of Device
 }
 
 var deviceClass = regexp.MustCompile(`^([a-z][a-z0-9_-]{0,31})?$`)
@@ -65,6 +69,9 @@ func (r Request) checked(host Host) (Request, error) {
 		if !filepath.IsAbs(value) {
 			bad("%s: %q is not an absolute path", name, value)
 		}
+	}
+	if r.Key != "" && (r.Claim != "" || r.DB != "" || !filepath.IsAbs(r.Key)) {
+		bad("encryption-key: %q: an absolute path, and neither a claim nor a DB device: those are not encrypted", r.Key)
 	}
 	if !deviceClass.MatchString(r.DeviceClass) {
 		bad("device-class: %q: lower-case letters, digits, - and _, such as ssd, hdd or nvme", r.DeviceClass)

@@ -30,19 +30,24 @@ func (v verdict) usable() bool { return v.reason == "" }
 func judgeLabel(l label) verdict {
 	v := verdict{reason: v1alpha1.DeviceHasOSD}
 	switch {
+	case l.damaged != "" && l.encrypted:
+		v.message = fmt.Sprintf("an encrypted OSD that cannot be told (%s); wipe the device when its data is not needed", l.damaged)
 	case l.damaged != "":
 		v.message = fmt.Sprintf("a damaged BlueStore label of OSD %s (%s); repair it with ceph-bluestore-tool, or wipe the device when its data is not needed", orUnknown(l.uuid), l.damaged)
 	case l.description == databaseOf:
 		v.dbOf = l.uuid
 		v.message = fmt.Sprintf("the database of OSD %s; wipe the device when that OSD is no more", l.uuid)
-	case l.description != "main":
+	case l.description != mainDevice:
 		v.message = fmt.Sprintf("the %s of OSD %s", l.description, l.uuid)
 	case !l.complete():
-		v.osd = &v1alpha1.DeviceOSD{ID: unfinished, UUID: l.uuid, FSID: l.fsid}
+		v.osd = &v1alpha1.DeviceOSD{ID: unfinished, UUID: l.uuid, FSID: l.fsid, Encrypted: l.encrypted}
 		v.message = fmt.Sprintf("OSD %s, whose preparation has not finished", l.uuid)
 	default:
-		v.osd = &v1alpha1.DeviceOSD{ID: l.id, UUID: l.uuid, FSID: l.fsid}
+		v.osd = &v1alpha1.DeviceOSD{ID: l.id, UUID: l.uuid, FSID: l.fsid, Encrypted: l.encrypted}
 		v.message = fmt.Sprintf("osd.%d of cluster %s", l.id, l.fsid)
+		if l.encrypted {
+			v.message += ", encrypted"
+		}
 	}
 	return v
 }

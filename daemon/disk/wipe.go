@@ -33,10 +33,11 @@ type WipeRequest struct {
 type Wiper struct {
 	host     Host
 	patience time.Duration
+	feed     feeder
 }
 
 // NewWiper makes a wiper for the disks of a host.
-func NewWiper(host Host) *Wiper { return &Wiper{host: host, patience: patience} }
+func NewWiper(host Host) *Wiper { return &Wiper{host: host, patience: patience, feed: feed} }
 
 // Wipe empties every disk of the node that bears an OSD of the request, and no
 // other: the label is read again once the disk is held exclusively. It returns
@@ -62,7 +63,7 @@ func (w *Wiper) Wipe(ctx context.Context, request WipeRequest) (wiped []string, 
 		case err != nil && slices.Contains(expected, b.name):
 			failed = append(failed, fmt.Errorf("wipe device %s: it cannot be read, so nothing shows whose it is: %w", stablePath(b), err))
 		case err != nil, found == nil:
-		case found.damaged != "" && slices.Contains(request.OSDs, found.uuid) && (!request.DBOnly || found.description != "main"):
+		case found.damaged != "" && slices.Contains(request.OSDs, found.uuid) && (!request.DBOnly || found.description != mainDevice):
 			failed = append(failed, fmt.Errorf("wipe device %s: its label names OSD %s, but is damaged (%s), so nothing shows whose it is", stablePath(b), found.uuid, found.damaged))
 		case request.covers(found):
 			if err := w.wipe(ctx, request, b); err != nil {
@@ -90,7 +91,7 @@ func (r *WipeRequest) covers(l *label) bool {
 	if l.description == databaseOf {
 		return named && l.isDatabaseOf(l.uuid)
 	}
-	return !r.DBOnly && l.damaged == "" && l.description == "main" && (l.fsid == r.FSID && (named || r.Every) || l.fsid == "" && named)
+	return !r.DBOnly && l.damaged == "" && l.description == mainDevice && (l.fsid == r.FSID && (named || r.Every) || l.fsid == "" && named)
 }
 
 // learn adds the OSDs that are covered without being named: their DB devices bear
@@ -98,7 +99,7 @@ func (r *WipeRequest) covers(l *label) bool {
 func (r *WipeRequest) learn(labels map[string]*label) {
 	r.OSDs = slices.Clone(r.OSDs)
 	for _, l := range labels {
-		if l != nil && l.description == "main" && r.covers(l) {
+		if l != nil && l.description == mainDevice && r.covers(l) {
 			r.OSDs = append(r.OSDs, l.uuid)
 		}
 	}
@@ -165,6 +166,9 @@ func (w *Wiper) wipe(ctx context.Context, request WipeRequest, b block) error {
 		return err
 	}
 	defer func() { _ = lock.Close() }()
+	if b, err = w.unmapped(ctx, request, b, lock); err != nil {
+		return err
+	}
 	d, err := openDeviceFor(w.host, b, os.O_RDWR|unix.O_EXCL)
 	if errors.Is(err, unix.EBUSY) {
 		return errors.New("another program has opened the device for itself: does its OSD still run?")
@@ -191,6 +195,18 @@ func (w *Wiper) wipe(ctx context.Context, request WipeRequest, b block) error {
 		return err
 	}
 	return d.verifyBlank()
+}
+
+// unmapped ends the mapping of an encrypted disk that an OSD left behind.
+func (w *Wiper) unmapped(ctx context.Context, request WipeRequest, b block, lock *device) (block, error) {
+	found, err := lock.label()
+	if err != nil || found == nil || !found.encrypted || !request.covers(found) {
+		return b, err
+	}
+	if err := unmap(ctx, w.host, w.feed, found.uuid); err != nil {
+		return b, err
+	}
+	return findBlock(w.host, b.name)
 }
 
 // erased is how much is overwritten at the begin and the end of a disk, and

@@ -184,6 +184,13 @@ func (r *Reconciler) osdKey(ctx context.Context, o *Observed, target osd.Target)
 	}
 	secret := withKeys(osd.Secret(o.Cluster, target, fresh, -1, false), -1, generationed{Generation: o.Cluster.Spec.Security.CephX.Daemons.KeyGeneration})
 	if o.osd(target.UUID) == nil {
+		if target.Encrypted {
+			key, err := osd.NewEncryptionKey()
+			if err != nil {
+				return "", err
+			}
+			osd.WithEncryptionKey(secret, key)
+		}
 		if err := ignoreExists(r.Client.Create(ctx, secret, client.FieldOwner(kube.Manager))); err != nil {
 			return "", err
 		}

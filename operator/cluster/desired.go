@@ -97,18 +97,18 @@ func (d *Desired) desireDaemons(o *Observed) {
 
 func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 	targets, problems := osd.Targets(o.Cluster, o.Keys.FSID, o.Nodes, o.Inventory, o.madeOSDs())
-	targets = d.withDBs(o, d.withoutLeft(o, targets))
+	targets = d.encrypted(o, d.withDBs(o, d.withoutLeft(o, targets)))
 	claimed := d.claimTargets(o)
 	onClaims := o.onClaims()
 	maps.Copy(onClaims, uuids(claimed))
 	targets = append(slices.DeleteFunc(targets, func(t osd.Target) bool { return onClaims[t.UUID] }), claimed...)
 	d.Leaving = o.leaving(targets)
-	d.Targets = append(targets, o.keptTargets(uuids(append(slices.Clone(targets), d.Leaving...)))...)
+	d.Targets = append(targets, d.keptEncrypted(o, o.keptTargets(uuids(append(slices.Clone(targets), d.Leaving...))))...)
 	d.Problems = append(d.Problems, withoutKept(problems, d.Targets)...)
 	for i, target := range append(slices.Clone(d.Targets), d.Leaving...) {
 		known, key := o.osd(target.UUID), o.OSDKeys[target.UUID]
 		node := o.node(target.Node)
-		if known == nil || key == "" || node == nil && target.Claim == "" {
+		if known == nil || key == "" || node == nil && target.Claim == "" || o.lostEncryptionKey(target) {
 			continue
 		}
 		live := o.Deployments[osd.DeploymentName(o.Cluster, known.ID)]

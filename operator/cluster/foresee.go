@@ -321,6 +321,7 @@ func (w *imagined) newOSD(target osd.Target) {
 	if w.OSDKeys[target.UUID] == "" {
 		w.OSDKeys[target.UUID] = "a key"
 	}
+	w.encrypt(target)
 }
 
 // device of a target, as the inventory shows it.
@@ -349,6 +350,7 @@ func classOf(target osd.Target, device v1alpha1.Device) string {
 func (w *imagined) renew(target osd.Target, id int) {
 	w.change(id, func(known *ceph.OSD) { known.UUID, known.In, known.Destroyed = target.UUID, true, false })
 	w.OSDKeys[target.UUID] = "a key"
+	w.encrypt(target)
 }
 
 // change what Ceph has of an OSD.

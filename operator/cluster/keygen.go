@@ -87,11 +87,12 @@ func withKeys(secret *corev1.Secret, id int, g generationed) *corev1.Secret {
 // osdSecret is an OSD's Secret as it should be. Once the OSD runs with its next key,
 // that is its key.
 func (o *Observed) osdSecret(t osd.Target, id int, formatted bool) *corev1.Secret {
-	key, g := o.OSDKeys[t.UUID], osdKeys(o.Secrets[osd.SecretName(o.Cluster, t.UUID)])
+	seen := o.Secrets[osd.SecretName(o.Cluster, t.UUID)]
+	key, g := o.OSDKeys[t.UUID], osdKeys(seen)
 	if live := o.Deployments[osd.DeploymentName(o.Cluster, id)]; g.Next != "" && live != nil && !rolling(live) && deployedKey(live) >= g.NextGeneration {
 		key, g = g.Next, generationed{Generation: g.NextGeneration}
 	}
-	return withKeys(osd.Secret(o.Cluster, t, key, id, formatted), id, g)
+	return withKeys(osd.WithEncryptionKey(osd.Secret(o.Cluster, t, key, id, formatted), osd.EncryptionKey(seen)), id, g)
 }
 
 // keyVolume of a daemon's pod has its keyring.

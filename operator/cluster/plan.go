@@ -321,7 +321,7 @@ func (p *planner) newOSDs() error {
 		gate = "the mons have a quorum"
 	}
 	for _, target := range p.d.Targets {
-		if p.o.osd(target.UUID) != nil && p.o.OSDKeys[target.UUID] != "" {
+		if p.o.osd(target.UUID) != nil && p.o.OSDKeys[target.UUID] != "" || p.o.lostEncryptionKey(target) {
 			continue
 		}
 		if p.o.Ceph != nil && p.o.leftBehind(target.UUID) {
@@ -333,6 +333,9 @@ func (p *planner) newOSDs() error {
 		s := step(target.Name(), "make an OSD of "+target.Where(), "the spec names the device or a filter matches it", gate)
 		if target.Claim != "" {
 			s.Why = "the spec asks for it"
+		}
+		if target.Encrypted {
+			s.What = "make an encrypted OSD of " + target.Where()
 		}
 		s.NewOSD = &target
 		if gate != "" || target.Replaces == "" {

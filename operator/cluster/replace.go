@@ -112,7 +112,7 @@ func (p *planner) renewal(s Step, target osd.Target) (Step, bool) {
 			return s, false
 		}
 		if id, ok := osd.ID(secret); ok && p.o.destroyed(id) {
-			s.What, s.Why, s.Renew = fmt.Sprintf("make an OSD of %s on node %s, in the place of osd.%d", target.Device, target.Node, id), whyReplaced, &id
+			s.What, s.Why, s.Renew = fmt.Sprintf("%s, in the place of osd.%d", s.What, id), whyReplaced, &id
 			return s, true
 		}
 		return s, p.o.osd(old.UUID) == nil

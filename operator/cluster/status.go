@@ -34,6 +34,7 @@ func status(o *Observed, d *Desired, steps []Step) v1alpha1.StorageClusterStatus
 	if o.Ceph != nil {
 		fill(&s, o, d)
 	}
+	setEncrypted(&s, o, d)
 	s.Drained = disruption.Drained(o.drain())
 	upgradeStatus(&s, o)
 	s.CephX = v1alpha1.CephXStatus{Daemons: daemonKeys(o, d), CSI: csiStatus(o)}
@@ -97,7 +98,7 @@ func planOf(steps []Step) (plan []v1alpha1.PlanStep) {
 // blockerOf chains the rules that say what holds things up: the first that
 // finds something wins.
 func blockerOf(o *Observed, d *Desired, steps []Step) *v1alpha1.Blocker {
-	rules := []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{inUse, keysMissing, monsMissing, recoveryHeld, quorumLost, monNodesMissing, imageUnusable, upgradeRefused, diskFailed, storageFull, podFailing, upgradeHalted, invalidOption, deviceProblem, nodeLost, noQuorum, stepFailed, drainBlocked, nodeDrained, unapproved, gated}
+	rules := []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{inUse, keysMissing, monsMissing, recoveryHeld, quorumLost, monNodesMissing, imageUnusable, upgradeRefused, encryptionKeyLost, diskFailed, storageFull, podFailing, upgradeHalted, invalidOption, deviceProblem, nodeLost, noQuorum, stepFailed, drainBlocked, nodeDrained, unapproved, gated}
 	if recovering(o.Cluster) != nil {
 		rules = []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{keysMissing, stepFailed, nodeGone, podFailing, gated}
 	}

@@ -187,7 +187,8 @@ func TestAStepThatFailedIsTheBlocker(t *testing.T) {
 var elsewhere = []string{"StepFailed", "InUse", "WrongNamespace", "ClusterNotFound", "ClusterNotReady", "NameTaken", "TooFewFailureDomains", "NotSafeToRemove", "MonLost",
 	"OneAtATime", "Protected", "DrainBlocked", "NodeDrained", "NodeLost", "NeedsApproval",
 	"NoRoom", "NotSafeToChange", "PlacingData", "Deleting", "NotConfirmed", "NodeGone",
-	"ImageUnusable", "UpgradeRefused", "UpgradeHalted", "QuorumLost", "RecoveryRefused", "DataLost", "OldClients", "ClaimLost", "ClaimNotUsable"}
+	"ImageUnusable", "UpgradeRefused", "UpgradeHalted", "QuorumLost", "RecoveryRefused", "DataLost", "OldClients", "ClaimLost", "ClaimNotUsable",
+	"EncryptionUnavailable", "EncryptionKeyMissing", "AllEncrypted", "NotAllEncrypted"}
 
 func TestEveryReasonIsEmittedBySomeRule(t *testing.T) {
 	emitted := map[string]bool{}

@@ -40,6 +40,7 @@ var verbs = []verb{
 	{"remove a disk, and wipe it", beginRemoval, []string{"ceph SetOSDOut", "ceph PurgeOSD", "create *v1.Job main-wipe-osd"}},
 	{"replace a disk", beginReplacement, []string{"ceph DestroyOSD", "ceph RenewOSD"}},
 	{"add a disk with a database, and remove it", beginDatabase, []string{"ceph NewOSD", "ceph PurgeOSD", "create *v1.Job main-free-db"}},
+	{"add an encrypted disk", beginEncryptedDisk, []string{"create *v1.Secret main-osd-", "ceph NewOSD"}},
 	{"a disk grows", beginGrowth, []string{"ceph SetOSDWeight"}},
 	{"weights", beginWeights, []string{"ceph SetOSDWeight", "ceph NewOSD"}},
 	{"move a disk", beginMove, []string{"apply Deployment main-osd-3"}},

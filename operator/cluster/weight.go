@@ -106,7 +106,7 @@ func (o *Observed) weightsGap(due []Step) string {
 	if len(due) == 0 {
 		return ""
 	}
-	osds := o.placed()
+	osds := o.placedOSDs()
 	before := room(osds)
 	for i := range osds {
 		for _, s := range due {
@@ -122,8 +122,8 @@ func (o *Observed) weightsGap(due []Step) string {
 	return ""
 }
 
-// placed are the OSDs on which data is placed.
-func (o *Observed) placed() (osds []ceph.OSD) {
+// placedOSDs are the OSDs on which data is placed.
+func (o *Observed) placedOSDs() (osds []ceph.OSD) {
 	for i := range o.Ceph.OSDs {
 		if o.Ceph.OSDs[i].In {
 			osds = append(osds, o.Ceph.OSDs[i])

@@ -49,6 +49,8 @@ const (
 	AnnotationChosenWeight = "cairn.storage/weight-from-spec"
 	// AnnotationDB is the device that has an OSD's database; none is the OSD's own.
 	AnnotationDB = "cairn.storage/db-device"
+	// AnnotationEncrypted of an OSD's Deployment says that its device is encrypted.
+	AnnotationEncrypted = "cairn.storage/encrypted"
 	// AnnotationKeyGeneration of a Secret is that of its key, where it is not the first,
 	// AnnotationNextKeyGeneration that of the key that comes next.
 	AnnotationKeyGeneration     = "cairn.storage/key-generation"

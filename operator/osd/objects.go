@@ -76,10 +76,10 @@ func ID(secret *corev1.Secret) (int, bool) {
 // TargetOf reads from an OSD's Secret or Deployment which device it is for.
 func TargetOf(object client.Object) Target {
 	annotations := object.GetAnnotations()
-	t := Target{UUID: annotations[kube.AnnotationUUID], Node: annotations[kube.AnnotationNode], Device: annotations[kube.AnnotationDevice],
+	t := Target{Encrypted: annotations[kube.AnnotationEncrypted] != "", UUID: annotations[kube.AnnotationUUID], Node: annotations[kube.AnnotationNode], Device: annotations[kube.AnnotationDevice],
 		DB: annotations[kube.AnnotationDB], Claim: annotations[kube.AnnotationClaim]}
 	if secret, ok := object.(*corev1.Secret); ok && secret != nil {
-		t.Location = string(secret.Data[keyLocation])
+		t.Location, t.Encrypted = string(secret.Data[keyLocation]), len(EncryptionKey(secret)) > 0
 	}
 	return t
 }
@@ -119,6 +119,11 @@ func Deployment(cluster *v1alpha1.StorageCluster, fsid, helper string, t Target,
 	pod.EmptyDir("cairn", "/cairn")
 	t.annotate(pod.Annotate)
 	pod.Init(helper, "install", []string{"cairn-daemon", "install", "/cairn"})
+	if t.Encrypted {
+		pod.Secret("encryption", SecretName(cluster, t.UUID), "/run/encryption", keyEncryption)
+		pod.Annotate(kube.AnnotationEncrypted, "true")
+		prepare = append(prepare, "--encryption-key", "/run/encryption/"+keyEncryption)
+	}
 	if t.DB != "" {
 		pod.Annotate(kube.AnnotationDB, t.DB)
 		prepare = append(prepare, "--db-device", t.DBPath())

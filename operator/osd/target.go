@@ -37,6 +37,8 @@ type Target struct {
 	// Claim is the PersistentVolumeClaim that it is on, in place of a device of a node;
 	// Node is then the one that the claim is bound to, if it is bound to one.
 	Claim string
+	// Encrypted is true of an OSD whose device is encrypted.
+	Encrypted bool
 	// Location of a claim's OSD in the CRUSH map, once that is known; Size of the claim.
 	Location, Size string
 	// Weight in the CRUSH map, in TiB, that the spec gives it; zero is that of its size.

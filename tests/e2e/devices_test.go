@@ -61,7 +61,43 @@ func refusesDevices(t *testing.T) {
 	for path, before := range sums {
 		require.Equal(t, before, sum(path), "%s was written to", path)
 	}
+	refusesToEncrypt(t, node, "refused")
 	remove(t, "refused")
+}
+
+// refusesToEncrypt asks for an encrypted OSD on a blank disk, on a node whose kernel has no
+// dm-crypt, and sees that none is made, and that it is said why.
+func refusesToEncrypt(t *testing.T, node *lab.Node, cluster string) {
+	ctx := bounded(t)
+	can, err := kubectl.Get(ctx, "", "nodestorage/node3", "{.status.encryption.available} {.status.encryption.message}")
+	require.NoError(t, err)
+	t.Logf("the kernel can encrypt devices: %s", can)
+	if strings.HasPrefix(can, "true") {
+		require.Equal(t, "true", strings.TrimSpace(can), "where it can nothing is said against it; tests/krbd goes on from there")
+		return
+	}
+	require.Contains(t, can, "has no dm-crypt")
+	path, err := lab.AddDisk(ctx, "node3", diskSize)
+	require.NoError(t, err)
+	id := path[strings.LastIndex(path, "/")+1:]
+	device := fmt.Sprintf(`{range .status.devices[?(@.id=="%s")]}{.usable}{end}`, id)
+	require.NoError(t, kubectl.UntilField(ctx, "", "nodestorage/node3", device, "true"))
+	_, err = kubectl.Run(ctx, "-n", kubectl.Namespace, "patch", "storagecluster", cluster, "--type=merge", "-p",
+		fmt.Sprintf(`{"spec":{"storage":{"encrypted":true,"nodes":[{"name":"node3","devices":[{"name":%q}]}]}}}`, id))
+	require.NoError(t, err)
+	require.NoError(t, kubectl.UntilField(ctx, kubectl.Namespace, "storagecluster/"+cluster, "{.status.blocker.reason}", "EncryptionUnavailable"))
+	message, err := kubectl.Get(ctx, kubectl.Namespace, "storagecluster/"+cluster, "{.status.blocker.message}")
+	require.NoError(t, err)
+	require.Contains(t, message, "node node3 cannot encrypt devices: Linux ")
+	require.Contains(t, message, fmt.Sprintf("no OSD is made of device %q there", id))
+	usable, err := kubectl.Get(ctx, "", "nodestorage/node3", device)
+	require.NoError(t, err)
+	require.Equal(t, "true", usable, "the disk is as it was")
+	osds, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "get", "pods,secrets", "-l", "app.kubernetes.io/component=osd", "-o", "name")
+	require.NoError(t, err)
+	require.Empty(t, osds, "no OSD was made, nor begun")
+	_, err = node.Exec(ctx, "sh", "-c", "head -c 65536 /dev/urandom | dd of="+path+" conv=notrunc,fsync status=none") // later parts count what is usable
+	require.NoError(t, err)
 }
 
 // cluster is a StorageCluster of one mon with some devices of one node.

@@ -74,6 +74,7 @@ func build(t *testing.T, dir string) {
 	for program, c := range map[string]struct{ source, cgo string }{
 		"cairn-csi":    {"cmd/cairn-csi", "CGO_ENABLED=1"},
 		"cairn-keeper": {"cmd/cairn-keeper", "CGO_ENABLED=0"},
+		"cairn-daemon": {"cmd/cairn-daemon", "CGO_ENABLED=0"},
 		"verifier":     {"tests/verifier/cmd/verifier", "CGO_ENABLED=0"},
 		"guest":        {"tests/krbd/vm/guest", "CGO_ENABLED=0"},
 	} {

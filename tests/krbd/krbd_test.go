@@ -34,6 +34,7 @@ func TestKRBD(t *testing.T) {
 		{"busy", testBusy},
 		{"keys", testKeys},
 		{"unknown", testUnknown},
+		{"encrypted OSD", testEncryptedOSD},
 	} {
 		require.True(t, t.Run(test.name, func(t *testing.T) { test.run(b.on(t)) }), "what it left would be in the way of the next")
 	}

@@ -38,6 +38,15 @@ const (
 // Header makes the beginning of a device: both headers, and the key of the data,
 // which is random, in one keyslot for the passphrase.
 func Header(passphrase []byte) ([]byte, error) {
+	return HeaderOf(Identity{UUID: uuid.NewString()}, largeSector, passphrase)
+}
+
+// HeaderOf makes the beginning of a device that says in the clear whose it is. Its data
+// are encrypted in sectors of a size, by which that of the device can be divided.
+func HeaderOf(id Identity, sector int, passphrase []byte) ([]byte, error) {
+	if err := id.check(); err != nil {
+		return nil, err
+	}
 	key, err := random(keySize)
 	if err != nil {
 		return nil, err
@@ -50,12 +59,11 @@ func Header(passphrase []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	metadata, err := describe(key, slotSalt)
+	metadata, err := describe(key, slotSalt, sector)
 	if err != nil {
 		return nil, err
 	}
 	device := make([]byte, areaOffset+areaSize)
-	id := uuid.NewString()
 	for i, magic := range []string{"LUKS\xba\xbe", "SKUL\xba\xbe"} {
 		header := device[i*headerSize : (i+1)*headerSize]
 		if err := fill(header, magic, id, uint64(i*headerSize), metadata); err != nil {
@@ -75,7 +83,7 @@ func random(n int) ([]byte, error) {
 }
 
 // fill writes one header: the binary part, big-endian, and the JSON.
-func fill(header []byte, magic, id string, offset uint64, metadata []byte) error {
+func fill(header []byte, magic string, id Identity, offset uint64, metadata []byte) error {
 	salt, err := random(64)
 	if err != nil {
 		return err
@@ -83,14 +91,11 @@ func fill(header []byte, magic, id string, offset uint64, metadata []byte) error
 	copy(header, magic)
 	binary.BigEndian.PutUint16(header[6:], 2)
 	binary.BigEndian.PutUint64(header[8:], headerSize)
-	binary.BigEndian.PutUint64(header[16:], 1) // how often it was written
 	copy(header[72:], "sha256")
 	copy(header[104:], salt)
-	copy(header[168:], id)
 	binary.BigEndian.PutUint64(header[256:], offset)
 	copy(header[binarySize:], metadata)
-	sum := sha256.Sum256(header) // with zeroes in its own place
-	copy(header[448:], sum[:])
+	id.write(header)
 	return nil
 }
 
@@ -153,7 +158,7 @@ func diffuse(block []byte) []byte {
 type object = map[string]any
 
 // describe makes the JSON. Numbers of 64 bits are strings in it.
-func describe(key, slotSalt []byte) ([]byte, error) {
+func describe(key, slotSalt []byte, sector int) ([]byte, error) {
 	digestSalt, err := random(saltSize)
 	if err != nil {
 		return nil, err
@@ -173,7 +178,7 @@ func describe(key, slotSalt []byte) ([]byte, error) {
 		}},
 		"tokens": object{},
 		"segments": object{"0": object{
-			"type": "crypt", "offset": number(DataOffset), "size": "dynamic", "iv_tweak": "0", "encryption": cipherName, "sector_size": 4096}},
+			"type": "crypt", "offset": number(DataOffset), "size": "dynamic", "iv_tweak": "0", "encryption": cipherName, "sector_size": sector}},
 		"digests": object{"0": object{
 			"type": "pbkdf2", "keyslots": []string{"0"}, "segments": []string{"0"}, "hash": "sha256", "iterations": iterations,
 			"salt": text(digestSalt), "digest": text(digest)}},

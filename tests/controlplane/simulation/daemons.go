@@ -72,10 +72,11 @@ func (w *World) osd(pod *corev1.Pod) int {
 	d := w.disk(pod)
 	if d.uuid == "" {
 		require.Equal(w.t, "false", string(secret.Data["formatted"]), "osd.%d has been up: its disk must not be formatted again", id)
-		d.uuid, d.fsid, d.id = uuid, w.fsid, id
+		d.uuid, d.fsid, d.id, d.key = uuid, w.fsid, id, keyOf(args, &secret)
 		w.reportDisk(d)
 	}
 	require.Equal(w.t, d.uuid, uuid, "%s of %s holds another OSD already", device, pod.Spec.NodeName)
+	require.Equal(w.t, d.key, keyOf(args, &secret), "%s of %s has another key", device, pod.Spec.NodeName)
 	size := int64(diskSize)
 	if w.dbDisk(pod) != nil {
 		size *= 2
@@ -87,6 +88,14 @@ func (w *World) osd(pod *corev1.Pod) int {
 	require.NoError(w.t, err)
 	w.Ceph.Boot(id, hostIn(pod, &secret), size, weight)
 	return id
+}
+
+// keyOf an OSD's device; empty for one that is not to be encrypted.
+func keyOf(args []string, secret *corev1.Secret) string {
+	if flag(args, "--encryption-key") == "" {
+		return ""
+	}
+	return string(secret.Data["encryption-key"])
 }
 
 // dbDisk that an OSD's pod has its database on; nil is its own.

@@ -76,6 +76,7 @@ type disk struct {
 	dbOf       string
 	claim      types.UID // of the device of a claim, whose node is claimed
 	grown      bool      // to the double
+	key        string    // that it was encrypted with; empty for none
 	epoch      int       // of the newest OSD map that its OSD has heard of
 }
 
@@ -156,7 +157,7 @@ func (w *World) report(node string) {
 	var seen v1alpha1.NodeStorage
 	require.NoError(w.t, w.Client.Get(w.t.Context(), client.ObjectKey{Name: node}, &seen))
 	before := seen.DeepCopy()
-	seen.Status = v1alpha1.NodeStorageStatus{}
+	seen.Status = v1alpha1.NodeStorageStatus{Encryption: &v1alpha1.NodeEncryption{Available: true}}
 	for i, at := range slices.Sorted(maps.Keys(w.disks)) {
 		d := w.disks[at]
 		if d.node != node || d.failed {
@@ -168,7 +169,7 @@ func (w *World) report(node string) {
 		}
 		if d.uuid != "" {
 			device.Usable, device.Reason = false, v1alpha1.DeviceHasOSD
-			device.OSD = &v1alpha1.DeviceOSD{ID: int32(d.id), UUID: d.uuid, FSID: d.fsid}
+			device.OSD = &v1alpha1.DeviceOSD{ID: int32(d.id), UUID: d.uuid, FSID: d.fsid, Encrypted: d.key != ""}
 		}
 		if d.dbOf != "" {
 			device.Usable, device.Reason, device.DBOf = false, v1alpha1.DeviceHasOSD, d.dbOf
