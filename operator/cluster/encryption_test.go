@@ -114,12 +114,6 @@ func TestALostEncryptionKeyIsSaidAndNothingIsDone(t *testing.T) {
 			delete(s.OSDKeys, t.UUID)
 			s.osd(t.UUID).Up = false
 		}, "or put another device in the place of osd.6"},
-		"Ceph does not know it, and nothing runs": {func(s *scene, t osd.Target) {
-			delete(s.Secrets, s.secretOf(t))
-			delete(s.OSDKeys, t.UUID)
-			delete(s.Deployments, osd.DeploymentName(s.Cluster, 6))
-			s.Ceph.OSDs = s.Ceph.OSDs[:6]
-		}, "or wipe the device when its data is not needed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, target := withEncrypted(t)
