@@ -41,7 +41,7 @@ func TestAnOSDWithADatabaseOfItsOwn(t *testing.T) {
 	target, err := os.Readlink(request.file("block.db"))
 	require.NoError(t, err)
 	require.Equal(t, request.DB, target)
-	require.Contains(t, output(t, "ceph-bluestore-tool", "fsck", "--path", request.DataDir), "fsck success")
+	soundStore(t, request.DataDir)
 	require.Equal(t, "bluefs db", parseLabel(host.head(request.DB)).description)
 
 	devices := host.inventory(NewInventory(host.Host))
@@ -80,7 +80,7 @@ func TestAnOSDWithADatabaseOfItsOwn(t *testing.T) {
 		_, err := preparer.Prepare(t.Context(), later)
 		require.NoError(t, err)
 		require.EqualValues(t, 3<<29, parseLabel(host.head(request.DB)).size)
-		require.Contains(t, output(t, "ceph-bluestore-tool", "fsck", "--path", later.DataDir), "fsck success")
+		soundStore(t, later.DataDir)
 	})
 	t.Run("it is emptied alone, or with its OSD", func(t *testing.T) {
 		wipe := WipeRequest{FSID: testFSID, OSDs: []string{testUUID}, DBOnly: true}
@@ -144,5 +144,5 @@ func TestADatabaseSurvivesKills(t *testing.T) {
 	outcome, err := NewPreparer(host.Host).Prepare(t.Context(), request)
 	require.NoError(t, err)
 	require.Equal(t, Activated, outcome)
-	require.Contains(t, output(t, "ceph-bluestore-tool", "fsck", "--path", request.DataDir), "fsck success")
+	soundStore(t, request.DataDir)
 }
