@@ -68,6 +68,9 @@ func (o *Observed) noteWeight(secret *corev1.Secret, known *ceph.OSD) {
 
 // setWeight changes a weight that is still as it was seen.
 func setWeight(ctx context.Context, conn ceph.Conn, set SetWeight) error {
+	if set.To <= 0 {
+		return fmt.Errorf("osd.%d: %g is no weight: all its data would leave", set.ID, set.To)
+	}
 	osds, err := conn.OSDs(ctx)
 	if err != nil {
 		return err

@@ -61,8 +61,8 @@ func (o *Observed) weighing(t osd.Target, known *ceph.OSD) (set *SetWeight, why 
 		return set, "the spec gives its device this weight"
 	case t.Weight > 0, t.Kept && o.weightChosen(t.UUID):
 		return nil, ""
-	case o.weightChosen(t.UUID) && size > 0 && !exactly(known.Weight, size):
-		set.To = size
+	case o.weightChosen(t.UUID) && !exactly(known.Weight, size):
+		set.To = size // zero while Ceph has not said it
 		return set, "the spec gives its device no weight any more: it is that of the size"
 	}
 	return o.grown(known), "its device has grown, and takes its share of the data then"
@@ -88,6 +88,9 @@ func (p *planner) weights() error {
 			gate = "the Secret of the OSD says that its weight comes from the spec"
 		}
 		s := step(fmt.Sprintf("osd-%d-weight", known.ID), fmt.Sprintf("%s the CRUSH weight of %s from %.4f to %.4f TiB", verb, called(known.ID, target), set.From, set.To), why, gate)
+		if set.To == 0 {
+			s.What, s.Gate = "give "+called(known.ID, target)+" the CRUSH weight of its size", "Ceph says how large its device is, which takes a mgr"
+		}
 		s.SetWeight, s.Reason = set, v1alpha1.ReasonNotSafeToChange
 		due = append(due, s)
 	}
@@ -110,7 +113,7 @@ func (o *Observed) weightsGap(due []Step) string {
 	before := room(osds)
 	for i := range osds {
 		for _, s := range due {
-			if s.SetWeight.ID == osds[i].ID {
+			if s.SetWeight.ID == osds[i].ID && s.SetWeight.To > 0 {
 				osds[i].Weight = s.SetWeight.To
 			}
 		}

@@ -75,6 +75,16 @@ func TestAWeightGoesBackToThatOfTheSizeOnlyWhereTheSpecGaveIt(t *testing.T) {
 	}
 }
 
+func TestAWeightDoesNotGoBackBeforeTheSizeIsKnown(t *testing.T) {
+	s := weighed(t, 0.0049, "5Gi")
+	s.mark()
+	s.weigh("")
+	s.Ceph.OSDs[1].BytesTotal = 0
+	require.Equal(t, "Ceph says how large its device is, which takes a mgr", s.gates()["osd-1-weight"])
+	require.Equal(t, "true", s.says(fromSpec))
+	require.ErrorContains(t, setWeight(t.Context(), nil, SetWeight{ID: 1}), "is no weight")
+}
+
 func TestAChosenWeightStaysWhatElseHappens(t *testing.T) {
 	chosen := func() *scene {
 		s := weighed(t, 0.0049, "5Gi")
