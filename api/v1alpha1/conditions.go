@@ -31,6 +31,7 @@ const (
 	ReasonDeviceNotFound        = "DeviceNotFound"
 	ReasonDeviceRefused         = "DeviceRefused"
 	ReasonDBDeviceChanged       = "DBDeviceChanged"
+	ReasonOSDGivenUp            = "OSDGivenUp"
 	ReasonInvalidOption         = "InvalidOption"
 	ReasonBadFilter             = "BadFilter"
 	ReasonNoDevices             = "NoDevices"
@@ -81,6 +82,9 @@ const (
 
 // DeletionDestroy is the deletion policy that empties the disks.
 const DeletionDestroy = "Destroy"
+
+// RemovalWipe has the disk of an OSD that has left be emptied.
+const RemovalWipe = "Wipe"
 
 // The reasons why a device is not usable.
 const (

@@ -210,6 +210,12 @@ type StorageSpec struct {
 	// DeviceClass of OSDs that set none of their own; empty lets Ceph tell ssd from hdd.
 	// +optional
 	DeviceClass DeviceClass `json:"deviceClass,omitempty"`
+	// OnRemoval says what becomes of a disk when its OSD has left because the spec let go of it. Keep leaves what is on it, and the
+	// disk is refused until you wipe it. Wipe empties it, once Ceph knows the OSD no more and all data is elsewhere in full: the
+	// disk can be named again, and what was on it is gone. Claims are deleted in either case.
+	// +kubebuilder:default=Keep
+	// +kubebuilder:validation:Enum=Keep;Wipe
+	OnRemoval string `json:"onRemoval,omitempty"`
 	// Nodes whose devices are used, each once. For more than 256 nodes use nodeSelector and filter.
 	// +optional
 	// +listType=map
@@ -313,6 +319,12 @@ type StorageDevice struct {
 	// +kubebuilder:validation:MaxLength=128
 	// +kubebuilder:validation:Pattern=`^(/dev/disk/by-[a-z]+/)?[A-Za-z0-9+_.:@=-]+$`
 	DBDevice string `json:"dbDevice,omitempty"`
+	// Weight of the OSD in Ceph's CRUSH map in place of that of the device's size, as a size: 2Ti is the weight 2.0. With half the
+	// weight the OSD gets half the data. Data moves when it is changed; without it the weight is that of the size again.
+	// +optional
+	// +kubebuilder:validation:MaxLength=12
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([1-9][0-9]{0,3}([.][0-9]{1,5})?Ti|0[.][0-9]{0,2}[1-9][0-9]{0,4}Ti|[1-9][0-9]{0,6}Gi)$')",message="spec.storage.nodes.devices.weight: must be a size in Gi or Ti, from 1Gi to 9999Ti: 1.5Ti is what Ceph calls the weight 1.5. To have no data on the device take it out"
+	Weight string `json:"weight,omitempty"`
 }
 
 // DeviceFilter selects devices. All that is set must match.
@@ -462,6 +474,10 @@ type MonRecoveryStatus struct {
 	// +optional
 	// +listType=set
 	GaveUp []string `json:"gaveUp,omitempty"`
+	// GaveUpOSDs are the UUIDs of the OSDs that were not asked which map they have: they never start again.
+	// +optional
+	// +listType=set
+	GaveUpOSDs []string `json:"gaveUpOSDs,omitempty"`
 	// Image of Ceph whose programs change the store.
 	Image string `json:"image"`
 	// Began and Finished are when; Finished is empty while it is under way.

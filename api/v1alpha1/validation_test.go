@@ -71,6 +71,14 @@ func TestAWrongStorageClusterIsRefusedWithTheFieldAndWhatIsRight(t *testing.T) {
 			`{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1, dbDevice: disk1}]}]}}}`, []string{"spec.storage.nodes[0].devices[0]", "dbDevice: must be another device than name"}},
 		"a DB device by its path of no stable name": {
 			`{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1, dbDevice: /dev/sdb}]}]}}}`, []string{"spec.storage.nodes[0].devices[0].dbDevice", "should match"}},
+		"a removal that is neither": {
+			`{spec: {storage: {onRemoval: Destroy, nodes: [{name: n1, devices: [{name: disk1}]}]}}}`, []string{"spec.storage.onRemoval", `"Keep", "Wipe"`}},
+		"a weight without a unit": {
+			`{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1, weight: "0.5"}]}]}}}`, []string{"spec.storage.nodes[0].devices[0].weight", "must be a size in Gi or Ti"}},
+		"a weight of nothing": {
+			`{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1, weight: 0.000Ti}]}]}}}`, []string{"spec.storage.nodes[0].devices[0].weight", "take it out"}},
+		"a weight that Ceph cannot write down": {
+			`{spec: {storage: {nodes: [{name: n1, devices: [{name: disk1, weight: 10000Ti}]}]}}}`, []string{"spec.storage.nodes[0].devices[0].weight", "from 1Gi to 9999Ti"}},
 		"an encrypted OSD with a DB device": {
 			`{spec: {storage: {encrypted: true, nodes: [{name: n1, devices: [{name: disk1}, {name: disk2, dbDevice: disk3}]}]}}}`, []string{"spec.storage", "spec.storage.encrypted: an OSD with a dbDevice cannot be encrypted yet"}},
 		"encrypted OSDs on claims": {
@@ -215,6 +223,7 @@ func TestGoodSpecsAreTaken(t *testing.T) {
 		"options of one daemon":                    {"StorageCluster", node + `, ceph: {config: {osd.3: {osd_max_backfills: "2"}}}}`},
 		"a destruction that is not confirmed yet":  {"StorageCluster", node + `, deletion: {policy: Destroy}}`},
 		"a destruction that is confirmed":          {"StorageCluster", `{metadata: {name: main}, ` + node + `, deletion: {policy: Destroy, confirmation: yes-destroy-all-data-of-main, skipNodes: [n9]}}}`},
+		"weights of devices":                       {"StorageCluster", `{spec: {storage: {nodes: [{name: n1, devices: [{name: a, weight: 2Ti}, {name: b, weight: 0.87329Ti}, {name: c, weight: 512Gi}]}]}}}`},
 		"a quota as a number":                      {"BlockPool", `{spec: {cluster: main, quota: 1073741824}}`},
 		"a pool without a StorageClass":            {"BlockPool", `{spec: {cluster: main}}`},
 		"a StorageClass with a name and xfs":       {"BlockPool", `{spec: {cluster: main, storageClass: {name: fast.ssd, fsType: xfs}}}`},

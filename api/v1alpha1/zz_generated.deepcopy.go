@@ -580,6 +580,11 @@ func (in *MonRecoveryStatus) DeepCopyInto(out *MonRecoveryStatus) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.GaveUpOSDs != nil {
+		in, out := &in.GaveUpOSDs, &out.GaveUpOSDs
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	in.Began.DeepCopyInto(&out.Began)
 	if in.Finished != nil {
 		in, out := &in.Finished, &out.Finished

@@ -93,6 +93,8 @@ func (o nodeOptions) run(ctx context.Context) error {
 	}
 	if method == probe.KRBD {
 		driver.EncryptedAttacher = o.attacher(probe.FUSE, clusters)
+	} else {
+		driver.Kernel = krbd.Attacher{Clusters: clusters}
 	}
 	if err := driver.Reconcile(ctx); err != nil {
 		// Each volume is looked at again when kubelet asks for it.

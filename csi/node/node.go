@@ -37,6 +37,9 @@ type Server struct {
 	// EncryptedAttacher attaches encrypted volumes where Attacher cannot; nil is
 	// Attacher.
 	EncryptedAttacher attach.Attacher
+	// Kernel says by which users the kernel has images mapped, where neither of the two maps
+	// them so: those of before the method was changed stay mapped. Nil is nobody.
+	Kernel attach.Renewer
 	// using are the users of the volumes that are being attached.
 	using using
 	// Keys opens the keys of encrypted volumes; nil opens none.

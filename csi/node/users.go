@@ -174,6 +174,10 @@ func (s *Server) users(ctx context.Context, fsid string) (v1alpha1.CSIUsers, err
 	if err != nil {
 		return v1alpha1.CSIUsers{}, err
 	}
+	var renewers []attach.Renewer
+	if s.Kernel != nil {
+		renewers = append(renewers, s.Kernel)
+	}
 	for _, attacher := range []attach.Attacher{s.Attacher, s.EncryptedAttacher} {
 		if attacher == nil {
 			continue
@@ -182,6 +186,9 @@ func (s *Server) users(ctx context.Context, fsid string) (v1alpha1.CSIUsers, err
 		if !ok {
 			return v1alpha1.CSIUsers{}, fmt.Errorf("%T cannot say which users it uses", attacher)
 		}
+		renewers = append(renewers, renewer)
+	}
+	for _, renewer := range renewers {
 		used, err := renewer.Renew(ctx, credentials)
 		if err != nil {
 			return v1alpha1.CSIUsers{}, err

@@ -44,6 +44,17 @@ func (r *renewer) Renew(_ context.Context, credentials ceph.Credentials) (map[st
 	return r.used, r.err
 }
 
+// A node that goes over to the userspace data path has images that its kernel mapped before.
+func TestANodeSaysWhichUsersTheKernelUses(t *testing.T) {
+	const fsid = "f00df00d-0000-4000-8000-000000000001"
+	source := connections.Static{fsid: {FSID: fsid, User: "csi-node-g2.a", Key: "k2"}}
+	kernel, cairn := &renewer{used: map[string]string{"csi-node.a": "1 images are mapped " + v1alpha1.ByKernel}}, &told{fsids: []string{fsid}}
+	users := &node.Users{Server: &node.Server{Credentials: source, Attacher: &renewer{}, Kernel: kernel}, Cairn: cairn}
+	_, err := users.Look(t.Context())
+	require.NoError(t, err)
+	require.Contains(t, cairn.said[0], `"csi-node.a":"1 images are mapped by the kernel"`)
+}
+
 func TestANodeSaysWhichUsersItUses(t *testing.T) {
 	const fsid, other = "f00df00d-0000-4000-8000-000000000001", "f00df00d-0000-4000-8000-000000000002"
 	source := connections.Static{fsid: {FSID: fsid, User: "csi-node.a", Key: "k1"}}

@@ -58,6 +58,8 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		})
 	case s.Recheck:
 		return r.loosen(ctx, o, s)
+	case s.Afresh:
+		return r.afresh(ctx, o, s)
 	case s.Require != "":
 		return r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.RequireOSDRelease(ctx, s.Require) })
 	case s.NextKey != nil:
@@ -81,7 +83,7 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		}
 	}
 	if s.CommitKey != nil {
-		if err := r.commitKey(ctx, o, *s.CommitKey); err != nil {
+		if taken, err := r.commitKey(ctx, o, *s.CommitKey); err != nil || !taken {
 			return err
 		}
 	}
@@ -196,6 +198,9 @@ func (r *Reconciler) osdKey(ctx context.Context, o *Observed, target osd.Target)
 	var live corev1.Secret
 	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(secret), &live); err != nil {
 		return "", fmt.Errorf("read the key of %s: %w", target.Name(), err)
+	}
+	if o.osd(target.UUID) == nil && live.Annotations[kube.AnnotationLeaving] != "" {
+		return "", fmt.Errorf("the OSD that was on %s before is being forgotten still", target.Where())
 	}
 	return ceph.Key(live.Data["key"]), nil
 }

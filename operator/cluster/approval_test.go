@@ -60,6 +60,10 @@ func TestEveryStepSaysWhatItRisks(t *testing.T) {
 			s.Nodes[2].Labels = map[string]string{corev1.LabelTopologyZone: "z"}
 		}, map[string]v1alpha1.Risk{"osd-4": v1alpha1.RiskMovesData, "osd-5": v1alpha1.RiskMovesData}},
 		"a new OSD takes data from others": {addDevice, map[string]v1alpha1.Risk{"osd-n1-disk3": v1alpha1.RiskMovesData}},
+		"a weight moves data": {func(s *scene) {
+			s.Cluster.Spec.Storage.Nodes[0].Devices[1].Weight = "2Ti"
+			s.settle()
+		}, map[string]v1alpha1.Risk{"osd-1-weight": v1alpha1.RiskMovesData}},
 		"but not where there is none": {func(s *scene) {
 			addDevice(s)
 			s.Ceph.Status.Pools = 1

@@ -115,6 +115,18 @@ func (o *Observed) claimTarget(claim *corev1.PersistentVolumeClaim, want osd.Wan
 	return t, problem
 }
 
+// onClaims are the UUIDs of the OSDs that are on claims, asked for or not: what a node shows
+// of one while its volume is attached is no disk of the node.
+func (o *Observed) onClaims() map[string]bool {
+	out := map[string]bool{}
+	for _, secret := range o.Secrets {
+		if secret.Annotations[kube.AnnotationClaim] != "" {
+			out[secret.Annotations[kube.AnnotationUUID]] = true
+		}
+	}
+	return out
+}
+
 // claimSize is the size of its claim with which an OSD's pod is started: it stays until the
 // claim has grown as it was asked to.
 func (o *Observed) claimSize(t osd.Target) string {

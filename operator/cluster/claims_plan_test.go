@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -95,5 +96,27 @@ func TestWhichClaimsAreDeleted(t *testing.T) {
 			require.NotNil(t, step.DropClaim)
 			require.Equal(t, v1alpha1.RiskDestroys, step.Risk)
 		})
+	}
+}
+
+// The volume of a claim is a device of the node where its OSD runs. A filter that matches it
+// does not make it a disk of that node, not even when the claim leaves.
+func TestAnAttachedClaimIsNoDiskOfItsNode(t *testing.T) {
+	for _, count := range []int32{1, 0} {
+		s := claiming(t, count)
+		claim := s.bound("main-fast-0")
+		on := osd.Target{Claim: claim.Name, UUID: osd.ClaimUUID(s.Keys.FSID, claim.UID), Location: "root=default host=main-fast-0"}
+		secret := osd.Secret(s.Cluster, on, "key", 9, true)
+		s.Secrets[secret.Name], s.OSDKeys[on.UUID] = secret, "key"
+		s.Ceph.OSDs = append(s.Ceph.OSDs, ceph.OSD{ID: 9, UUID: on.UUID, Up: true, In: true, Weight: 1})
+		s.Cluster.Spec.Storage.Nodes[0] = v1alpha1.StorageNode{Name: "n1", Filter: &v1alpha1.DeviceFilter{IDPattern: ".*"}}
+		devices := &s.Inventory["n1"].Status
+		devices.Devices = append(devices.Devices, v1alpha1.Device{ID: "volume", OSD: &v1alpha1.DeviceOSD{ID: 9, UUID: on.UUID, FSID: s.Keys.FSID}})
+		d := desired(s.Observed, "cairn:test")
+		for _, target := range d.Targets {
+			require.NotEqual(t, "volume", target.Device)
+		}
+		leaving := slices.ContainsFunc(d.Leaving, func(t osd.Target) bool { return t.UUID == on.UUID && t.Claim == claim.Name })
+		require.Equal(t, count == 0, leaving)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
-	"slices"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -22,26 +21,32 @@ import (
 // freeComponent is the label of the Jobs that empty DB devices.
 const freeComponent = "free-db"
 
-// observeFreeing reads the Jobs that empty the DB devices of OSDs that are gone.
+// observeFreeing reads the Jobs that empty devices of OSDs that are gone.
 func (r *Reconciler) observeFreeing(ctx context.Context, o *Observed) error {
-	if !slices.ContainsFunc(slices.Collect(maps.Values(o.Secrets)), func(secret *corev1.Secret) bool {
-		return secret.Annotations[kube.AnnotationDB] != "" && secret.Annotations[kube.AnnotationLeaving] != ""
-	}) {
+	leaving, emptied := false, false
+	for _, secret := range o.Secrets {
+		leaves := secret.Annotations[kube.AnnotationLeaving] != ""
+		leaving = leaving || leaves
+		emptied = emptied || leaves && (secret.Annotations[kube.AnnotationDB] != "" || o.toBeWiped(osd.TargetOf(secret)))
+	}
+	if !leaving {
 		return nil
-	}
-	// An old list does not show the database, and the device would keep it for ever.
-	if err := r.observeInventory(ctx, o, r.Live); err != nil {
-		return err
-	}
-	var jobs batchv1.JobList
-	if err := r.Live.List(ctx, &jobs, client.InNamespace(o.Cluster.Namespace), client.MatchingLabels{kube.LabelCluster: o.Cluster.Name, kube.LabelComponent: freeComponent}); err != nil {
-		return fmt.Errorf("list Jobs: %w", err)
 	}
 	if o.Jobs == nil {
 		o.Jobs = map[string]*batchv1.Job{}
 	}
-	index(o.Jobs, jobs.Items)
-	return nil
+	for _, component := range []string{freeComponent, emptyComponent} {
+		var jobs batchv1.JobList
+		if err := r.Live.List(ctx, &jobs, client.InNamespace(o.Cluster.Namespace), client.MatchingLabels{kube.LabelCluster: o.Cluster.Name, kube.LabelComponent: component}); err != nil {
+			return fmt.Errorf("list Jobs: %w", err)
+		}
+		index(o.Jobs, jobs.Items)
+	}
+	if !emptied {
+		return nil
+	}
+	// An old list does not show what is there, and the device would keep it for ever.
+	return r.observeInventory(ctx, o, r.Live)
 }
 
 // freeDB is the next step until the DB device of an OSD that Ceph does not know any more is
@@ -52,36 +57,34 @@ func (p *planner) freeDB(target osd.Target) (s Step, left bool) {
 	if !known || db == "" {
 		return s, false
 	}
-	node, jobName := p.o.nodeWithDB(target.UUID), p.o.freeingName(target.UUID)
-	job := p.o.Jobs[jobName]
+	node, job := p.o.nodeWithDB(target.UUID), p.o.Jobs[p.o.freeingName(target.UUID)]
 	if job == nil && node == "" {
 		return s, false
 	}
 	what := fmt.Sprintf("empty the DB device %s of the OSD of %s on node %s", db, target.Device, target.Node)
 	s = step(target.Name()+"-db", what, "Ceph knows that OSD no more", "")
+	return p.byEmptying(s, p.o.freeingJob(p.d.helperImage, target.UUID, node), node, db), true
+}
+
+// byEmptying completes a step that a Job does, until no node shows what it empties.
+func (p *planner) byEmptying(s Step, want *batchv1.Job, node, device string) Step {
+	job := p.o.Jobs[want.Name]
 	switch {
 	case job == nil && (p.o.node(node) == nil || !kube.NodeAnswers(p.o.node(node))):
 		s.Gate, s.Reason = fmt.Sprintf("node %s, which has the device, is ready", node), v1alpha1.ReasonNodeGone
 	case job == nil:
-		s.Create = []client.Object{p.o.freeingJob(p.d.helperImage, target.UUID, node)}
+		s.Create = []client.Object{want}
 	case job.DeletionTimestamp != nil:
-		s.What, s.Wait = "wait for Job "+jobName+" to be gone, asked for at "+clock(job.DeletionTimestamp.Time), true
+		s.What, s.Gate, s.Wait = "wait for Job "+job.Name+" to be gone, asked for at "+clock(job.DeletionTimestamp.Time), "", true
 	case job.Annotations[kube.AnnotationNode] != node:
 		s.Name += "-done"
-		s.What, s.Risk, s.Stop = "delete Job "+jobName+", whose work is done", v1alpha1.RiskNone, []client.Object{job}
+		s.What, s.Gate, s.Risk, s.Stop = "delete Job "+job.Name+", whose work is done", "", v1alpha1.RiskNone, []client.Object{job}
 	case job.Status.Succeeded > 0:
-		s.What, s.Wait = fmt.Sprintf("wait until node %s shows the device %s to be empty", node, db), true
+		s.What, s.Gate, s.Wait = fmt.Sprintf("wait until node %s shows the device %s to be empty", node, device), "", true
 	default:
-		s.What, s.Wait = fmt.Sprintf("wait for Job %s, which is to %s, since %s", jobName, what, clock(job.CreationTimestamp.Time)), true
+		s.What, s.Gate, s.Wait = fmt.Sprintf("wait for Job %s, which is to %s, since %s", job.Name, s.What, clock(job.CreationTimestamp.Time)), "", true
 	}
-	return s, true
-}
-
-// leftDB reports whether a target is that of an OSD with a database which is gone, and not
-// forgotten yet: that comes before another is made there.
-func (p *planner) leftDB(target osd.Target) bool {
-	db, _ := p.o.madeWith(target.UUID)
-	return db != "" && p.o.osd(target.UUID) == nil && p.o.marked(target.UUID)
+	return s
 }
 
 func (o *Observed) freeingName(uuid string) string {
@@ -118,14 +121,15 @@ func wipeJob(cluster *v1alpha1.StorageCluster, component, name, instance, image,
 	return job
 }
 
-// emptied has the database of an OSD be gone from its device.
+// emptied has what a Job empties be gone from its device.
 func (w *imagined) emptied(job *batchv1.Job) {
 	w.Inventory = maps.Clone(w.Inventory)
 	for node, seen := range w.Inventory {
 		seen = seen.DeepCopy()
 		for i := range seen.Status.Devices {
-			if d := &seen.Status.Devices[i]; d.DBOf != "" && w.freeingName(d.DBOf) == job.Name {
-				d.DBOf, d.Usable, d.Reason, d.Message = "", true, "", ""
+			d := &seen.Status.Devices[i]
+			if d.DBOf != "" && w.freeingName(d.DBOf) == job.Name || d.OSD != nil && w.wipingName(d.OSD.UUID) == job.Name {
+				d.DBOf, d.OSD, d.Usable, d.Reason, d.Message = "", nil, true, "", ""
 			}
 		}
 		w.Inventory[node] = seen

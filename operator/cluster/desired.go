@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -95,10 +96,11 @@ func (d *Desired) desireDaemons(o *Observed) {
 }
 
 func (d *Desired) desireOSDs(o *Observed, helperImage string) {
-	targets, problems := osd.Targets(o.Cluster, o.Keys.FSID, o.Nodes, o.Inventory)
-	targets = d.encrypted(o, d.withDBs(o, targets))
+	targets, problems := osd.Targets(o.Cluster, o.Keys.FSID, o.Nodes, o.Inventory, o.madeOSDs())
+	targets = d.encrypted(o, d.withDBs(o, d.withoutLeft(o, targets)))
 	claimed := d.claimTargets(o)
-	onClaims := uuids(claimed)
+	onClaims := o.onClaims()
+	maps.Copy(onClaims, uuids(claimed))
 	targets = append(slices.DeleteFunc(targets, func(t osd.Target) bool { return onClaims[t.UUID] }), claimed...)
 	d.Leaving = o.leaving(targets)
 	d.Targets = append(targets, d.keptEncrypted(o, o.keptTargets(uuids(append(slices.Clone(targets), d.Leaving...))))...)
@@ -109,16 +111,20 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 		if known == nil || key == "" || node == nil && target.Claim == "" || o.lostEncryptionKey(target) {
 			continue
 		}
-		target.Size = o.claimSize(target)
 		live := o.Deployments[osd.DeploymentName(o.Cluster, known.ID)]
+		target.Size, target.InitialWeight = o.claimSize(target), initialWeight(target, known, live)
 		formatted := known.Up || known.Weight > 0 && !known.New || osd.Formatted(o.Secrets[osd.SecretName(o.Cluster, target.UUID)])
 		secret := o.osdSecret(target, known.ID, formatted)
-		o.noteWeight(secret, known)
 		leaves := i >= len(d.Targets)
+		o.noteWeight(secret, known)
+		o.noteChosen(secret, target, known, leaves)
 		if leaves || o.marked(target.UUID) && !known.In {
 			secret.Annotations[kube.AnnotationLeaving] = "true" // until data is placed on it again
 		}
 		d.OSDSecrets = append(d.OSDSecrets, secret)
+		if d.staysGivenUp(o, secret, known, target, leaves) {
+			continue
+		}
 		// One that leaves is left as it is while it runs, and comes back while it is needed.
 		if leaves && (live != nil || !o.comesBack(known)) {
 			continue
@@ -126,6 +132,18 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 		made := osd.Deployment(o.Cluster, o.Keys.FSID, helperOf(live, helperImage), target, known.ID, node)
 		d.OSDDeployments = append(d.OSDDeployments, useKey(made, live, osdKeys(o.Secrets[secret.Name]).wanted()))
 	}
+}
+
+// madeOSDs are the OSDs on devices that there are, by their UUIDs, as their Secrets say.
+func (o *Observed) madeOSDs() map[string]osd.Made {
+	made := map[string]osd.Made{}
+	for _, secret := range o.Secrets {
+		if t := osd.TargetOf(secret); t.UUID != "" && t.Claim == "" {
+			known := o.osd(t.UUID)
+			made[t.UUID] = osd.Made{Target: t, Stopped: osd.Formatted(secret) && o.Ceph != nil && (known == nil || !known.Up)}
+		}
+	}
+	return made
 }
 
 // keptTargets are OSDs that run, on devices that the inventory does not show as
@@ -136,6 +154,7 @@ func (o *Observed) keptTargets(targets map[string]bool) (kept []osd.Target) {
 			if secret := o.Secrets[osd.SecretName(o.Cluster, target.UUID)]; secret != nil && target.Claim != "" {
 				target = osd.TargetOf(secret)
 			}
+			target.Kept = true
 			kept = append(kept, target)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -204,7 +205,7 @@ func (w *imagined) happen(s Step) (err error) {
 	case s.NewOSD != nil:
 		w.newOSD(*s.NewOSD)
 		w.lookup = lookup{}
-		w.changing(s).added(w.osd(s.NewOSD.UUID), w.locationOf(*s.NewOSD))
+		w.changing(s).added(w.osd(s.NewOSD.UUID), w.locationOf(*s.NewOSD), s.NewOSD.Weight)
 	case s.MakeClaim != nil:
 		w.makeClaim(s.MakeClaim)
 	case s.DropClaim != nil:
@@ -419,9 +420,9 @@ func (w *imagined) settleOSDs() {
 	s.OSDs, s.OSDsUp, s.OSDsIn = len(w.Ceph.OSDs), 0, 0
 	for i := range w.Ceph.OSDs {
 		known := &w.Ceph.OSDs[i]
-		if w.osdDeployment(known.UUID) != nil && !w.broken[known.UUID] {
+		if d := w.osdDeployment(known.UUID); d != nil && !w.broken[known.UUID] {
 			if known.Weight == 0 { // its first start
-				known.In, known.Weight = true, max(float64(known.BytesTotal)/(1<<40), 0.00001)
+				known.In, known.Weight = true, firstWeight(d, known)
 			}
 			known.Up = true
 		}
@@ -443,6 +444,14 @@ func (w *imagined) settleOSDs() {
 		all += n
 	}
 	s.PGs = map[string]int{"active+clean": all}
+}
+
+// firstWeight of an OSD is what its Deployment says, or that of its size.
+func firstWeight(d *appsv1.Deployment, known *ceph.OSD) float64 {
+	if weight, err := strconv.ParseFloat(osd.FirstWeight(d), 64); err == nil {
+		return weight
+	}
+	return max(float64(known.BytesTotal)/tib, 0.00001)
 }
 
 // capacity is that of the OSDs on which data is placed.

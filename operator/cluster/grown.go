@@ -8,7 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/operator/kube"
 	"github.com/cairn-storage/cairn/operator/osd"
@@ -65,23 +64,6 @@ func (o *Observed) noteWeight(secret *corev1.Secret, known *ceph.OSD) {
 	if before > 0 {
 		secret.Annotations[kube.AnnotationWeighed] = strconv.FormatInt(before, 10)
 	}
-}
-
-// weights gives the OSDs whose devices have grown their share of the data.
-func (p *planner) weights() error {
-	for _, target := range p.d.Targets {
-		known := p.o.osd(target.UUID)
-		if known == nil {
-			continue
-		}
-		if due := p.o.grown(known); due != nil {
-			s := step(fmt.Sprintf("osd-%d-weight", known.ID), fmt.Sprintf("raise the CRUSH weight of %s from %.4f to %.4f TiB", called(known.ID, target), due.From, due.To),
-				"its device has grown, and takes its share of the data then", unclean(p.o.Ceph))
-			s.SetWeight, s.Reason = due, v1alpha1.ReasonNotSafeToChange
-			p.add(s)
-		}
-	}
-	return nil
 }
 
 // setWeight changes a weight that is still as it was seen.

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -47,6 +48,8 @@ type Step struct {
 	NoOut *disruption.NoOut
 	// Recheck applies only what a fresh look at the server asks for too.
 	Recheck bool
+	// Afresh creates only what a look past every cache leads to as well.
+	Afresh bool
 	// Require has the OSD map let only OSDs of this release or later take part.
 	Require string
 	// SetOption sets an option of Ceph while daemons run.
@@ -256,7 +259,9 @@ func (p *planner) daemons(kind string, deployments []*appsv1.Deployment, gate fu
 			what += " on claim " + claim
 		}
 		s := step(name, what, why, gate(deployment, live != nil))
-		s.Apply, s.CommitKey = []client.Object{deployment}, p.o.commits(deployment, live)
+		if s.Apply, s.CommitKey = []client.Object{deployment}, p.o.commits(deployment, live); s.CommitKey != nil {
+			s.Gate = cmp.Or(s.Gate, p.unreached())
+		}
 		p.upgrades(&s, deployment, live)
 		p.add(s)
 	}
@@ -319,7 +324,7 @@ func (p *planner) newOSDs() error {
 		if p.o.osd(target.UUID) != nil && p.o.OSDKeys[target.UUID] != "" || p.o.lostEncryptionKey(target) {
 			continue
 		}
-		if p.o.Ceph != nil && p.leftDB(target) {
+		if p.o.Ceph != nil && p.o.leftBehind(target.UUID) {
 			if s, ok := p.forget(target, p.o.osdDeployment(target.UUID)); ok {
 				p.add(s)
 			}

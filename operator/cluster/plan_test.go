@@ -76,7 +76,7 @@ func running(t *testing.T) *scene {
 	status := &ceph.Status{FSID: s.Keys.FSID, Health: "HEALTH_OK", Mons: []string{"a", "b", "c"}, Quorum: []string{"a", "b", "c"},
 		ActiveMgr: "a", StandbyMgrs: 1, OSDs: 6, OSDsUp: 6, OSDsIn: 6, PGs: map[string]int{"active+clean": 32, "active+clean+scrubbing": 1}}
 	s.Ceph, s.CephError = &CephState{Status: status}, nil
-	targets, _ := osd.Targets(s.Cluster, s.Keys.FSID, s.Nodes, s.Inventory)
+	targets, _ := osd.Targets(s.Cluster, s.Keys.FSID, s.Nodes, s.Inventory, nil)
 	for id, target := range targets {
 		s.Ceph.OSDs = append(s.Ceph.OSDs, ceph.OSD{ID: id, UUID: target.UUID, Up: true, In: true, Weight: 1})
 		s.OSDKeys[target.UUID] = "key"

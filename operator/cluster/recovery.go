@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -335,14 +336,14 @@ func (r *Reconciler) forgetMons(ctx context.Context, o *Observed) error {
 	keep := record.From
 	if fromOSDs(record) {
 		keep = record.Mon
-		if err := r.placeFounder(ctx, o, record); err != nil {
-			return err
-		}
 	}
 	for _, m := range o.monsBut(keep) {
 		if err := r.delete(ctx, o.Services[mon.ObjectName(o.Cluster, m.Name)]); err != nil {
 			return err
 		}
+	}
+	if fromOSDs(record) { // as the last: it is nothing that can be taken back
+		return r.placeFounder(ctx, o, record)
 	}
 	return nil
 }
@@ -364,6 +365,9 @@ func (r *Reconciler) recover(ctx context.Context, o *Observed, verb string) erro
 			if err := r.delete(ctx, keys); err != nil {
 				return err
 			}
+		}
+		if err := errors.Join(r.giveUpOSDs(ctx, o, record), r.endLeftJobs(ctx, o)); err != nil {
+			return err
 		}
 		record.Finished = ptr.To(metav1.NewTime(o.Now))
 	case takeBackRecovery:

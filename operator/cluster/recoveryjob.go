@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -55,18 +56,35 @@ func (o *Observed) byJob(s Step, want *batchv1.Job, node string) (_ Step, done b
 func (o *Observed) endJobs() (steps []Step) {
 	for _, name := range slices.Sorted(maps.Keys(o.Jobs)) {
 		if job := o.Jobs[name]; job.Status.Succeeded == 0 {
-			steps = append(steps, endJob(name, job, "daemons start again, and use what it works on"))
+			steps = append(steps, o.endJob(name, job, "daemons start again, and use what it works on"))
 		}
 	}
 	return steps
 }
 
+// endLeftJobs deletes the Jobs that have not ended, on nodes that are given up: they would
+// go on when their node comes back.
+func (r *Reconciler) endLeftJobs(ctx context.Context, o *Observed) error {
+	for _, name := range slices.Sorted(maps.Keys(o.Jobs)) {
+		if job := o.Jobs[name]; job.Status.Succeeded == 0 && job.DeletionTimestamp == nil {
+			if err := r.delete(ctx, job, client.PropagationPolicy(metav1.DeletePropagationForeground)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // endJob deletes a Job, which stays until its pod is gone.
-func endJob(name string, job *batchv1.Job, why string) Step {
+func (o *Observed) endJob(name string, job *batchv1.Job, why string) Step {
 	s := step(name, "end Job "+job.Name, why, "")
 	s.Risk = v1alpha1.RiskNone
 	if job.DeletionTimestamp != nil {
 		s.What, s.Wait = fmt.Sprintf("wait for Job %s to be gone, asked for at %s", job.Name, clock(job.DeletionTimestamp.Time)), true
+		name := job.Spec.Template.Spec.NodeName
+		if node := o.node(name); node != nil && !kube.NodeAnswers(node) {
+			s.Gate, s.Reason = fmt.Sprintf("node %s is ready, on which its pod may still run. Bring it back; or, when it is gone for ever, delete it from Kubernetes", name), v1alpha1.ReasonNodeGone
+		}
 		return s
 	}
 	s.Stop = []client.Object{job}

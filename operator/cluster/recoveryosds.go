@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/operator/csidriver"
 	"github.com/cairn-storage/cairn/operator/kube"
 	"github.com/cairn-storage/cairn/operator/mon"
@@ -59,6 +60,9 @@ func (o *Observed) osdsRefusal() string {
 	if len(open) > 0 {
 		return fmt.Sprintf("every node with a mon or an OSD is ready. These are not, and what is in brackets may have its store there: %s. Bring them back; or, when they are gone for ever with their disks, name them in spec.mon.recovery.skipNodes", strings.Join(open, ", "))
 	}
+	if claims := o.unreadClaims(); len(claims) > 0 {
+		return fmt.Sprintf("no OSD is on a claim, whose maps Cairn cannot read: %s. One of them may have the newest. Bring back the store of a mon, and rebuild the quorum from that; or give these OSDs up for ever, with all that they hold: name their indexes in spec.storage.claims[].skip, or set count to 0", strings.Join(claims, ", "))
+	}
 	if len(o.recoveryOSDs("", skip)) == 0 {
 		return "there is an OSD to rebuild it from"
 	}
@@ -92,22 +96,101 @@ func (k knownOSD) dbPath() string {
 	return k.DBPath()
 }
 
-// recoveryOSDs are the OSDs that have ever been up, on one node or (empty) on all that
-// are not skipped. One whose device the spec has let go of is given up.
-func (o *Observed) recoveryOSDs(node string, skip []v1alpha1.NodeName) (found []knownOSD) {
+// servedOSDs are the OSDs that have ever been up.
+func (o *Observed) servedOSDs() (served []knownOSD) {
 	for _, name := range slices.Sorted(maps.Keys(o.Secrets)) {
 		secret := o.Secrets[name]
-		target := osd.TargetOf(secret)
-		id, ok := osd.ID(secret)
-		switch {
-		case !ok || target.UUID == "" || !osd.Formatted(secret):
-		case node != "" && target.Node != node, slices.Contains(skip, v1alpha1.NodeName(target.Node)):
-		case osd.Left(o.Cluster.Spec.Storage, target, o.Inventory[target.Node], true):
-		default:
-			found = append(found, knownOSD{target, id})
+		if id, ok := osd.ID(secret); ok && secret.Annotations[kube.AnnotationUUID] != "" && osd.Formatted(secret) {
+			served = append(served, knownOSD{osd.TargetOf(secret), id})
 		}
 	}
-	return found
+	return served
+}
+
+// recoveryOSDs are those that are read, on one node or (empty) on all that are not skipped.
+func (o *Observed) recoveryOSDs(node string, skip []v1alpha1.NodeName) []knownOSD {
+	return slices.DeleteFunc(o.servedOSDs(), func(known knownOSD) bool {
+		return node != "" && known.Node != node || slices.Contains(skip, v1alpha1.NodeName(known.Node)) || known.Claim != "" || o.givenUp(known.UUID) || o.letGo(known.Target)
+	})
+}
+
+// unreadClaims are the OSDs on claims that the spec asks for.
+func (o *Observed) unreadClaims() (names []string) {
+	for _, known := range o.servedOSDs() {
+		if known.Claim != "" && !o.givenUp(known.UUID) && o.wantsClaim(known.Claim) {
+			names = append(names, called(known.id, known.Target))
+		}
+	}
+	return names
+}
+
+// letGo reports whether a person gives up the OSD of a device by taking that out of the
+// spec, under whatever name. An OSD that was leaving before has data still, and is given up
+// only when its device is gone.
+func (o *Observed) letGo(t osd.Target) bool {
+	leaving := o.marked(t.UUID) && o.nodeWith(t.UUID) == t.Node
+	return !leaving && osd.Left(o.Cluster.Spec.Storage, t, o.Inventory[t.Node], true) && !o.namedAnew(t)
+}
+
+// namedAnew reports whether the spec names the device of an OSD by another of its names.
+func (o *Observed) namedAnew(t osd.Target) bool {
+	for _, node := range o.Cluster.Spec.Storage.Nodes {
+		if node.Name == t.Node && slices.ContainsFunc(node.Devices, func(d v1alpha1.StorageDevice) bool {
+			device := osd.Find(o.Inventory[t.Node], d.Name)
+			return device != nil && device.OSD != nil && device.OSD.UUID == t.UUID
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
+// unasked are the UUIDs of the OSDs that are given up because they are not read: one may
+// know a newer map than the quorum that is made, so none ever starts again.
+func (o *Observed) unasked(record *v1alpha1.MonRecoveryStatus) (uuids []string) {
+	read := o.recoveryOSDs("", o.skippedFor(record))
+	for _, known := range o.servedOSDs() {
+		if !slices.ContainsFunc(read, func(r knownOSD) bool { return r.UUID == known.UUID }) {
+			uuids = append(uuids, known.UUID)
+		}
+	}
+	return uuids
+}
+
+// givenUp reports whether an OSD was given up when the quorum was rebuilt from others.
+func (o *Observed) givenUp(uuid string) bool {
+	secret := o.Secrets[osd.SecretName(o.Cluster, uuid)]
+	return secret != nil && secret.Annotations[kube.AnnotationGivenUp] != ""
+}
+
+// giveUpOSDs has the Secrets of OSDs say that these were given up.
+func (r *Reconciler) giveUpOSDs(ctx context.Context, o *Observed, record *v1alpha1.MonRecoveryStatus) error {
+	for _, uuid := range record.GaveUpOSDs {
+		secret := o.Secrets[osd.SecretName(o.Cluster, uuid)]
+		if secret == nil || o.givenUp(uuid) {
+			continue
+		}
+		before := secret.DeepCopy()
+		metav1.SetMetaDataAnnotation(&secret.ObjectMeta, kube.AnnotationGivenUp, record.Backup)
+		if err := r.Client.Patch(ctx, secret, client.MergeFrom(before)); err != nil {
+			return fmt.Errorf("write down that an OSD is given up: %w", err)
+		}
+	}
+	return nil
+}
+
+// staysGivenUp has an OSD's Secret go on to say that it is given up, if it is. Such an OSD
+// is not started; when the spec names its device the problem says so.
+func (d *Desired) staysGivenUp(o *Observed, secret *corev1.Secret, known *ceph.OSD, t osd.Target, leaves bool) bool {
+	if !o.givenUp(t.UUID) {
+		return false
+	}
+	secret.Annotations[kube.AnnotationGivenUp] = o.Secrets[secret.Name].Annotations[kube.AnnotationGivenUp]
+	if !leaves {
+		d.Problems = append(d.Problems, osd.Problem{Reason: v1alpha1.ReasonOSDGivenUp, Message: fmt.Sprintf(
+			"%s was given up when the quorum was rebuilt from the other OSDs, and never starts again: it may know another map than they do. Take it out of spec.storage; when it has left, wipe the device, and name it again to use it", called(known.ID, t))})
+	}
+	return true
 }
 
 // recoveryNodes are those on which mons had their stores, or OSDs have their disks.
@@ -169,7 +252,7 @@ func (o *Observed) osdsPlan(record *v1alpha1.MonRecoveryStatus, image string) []
 		steps = append(steps, o.collectSteps(record, image, gate)...)
 		return append(steps, o.laterSteps(record, "it is known which node has the newest maps")...)
 	}
-	if m := o.mon(record.Mon); m != nil && (len(o.Mons) > 1 || m.Node != record.Node) {
+	if m := o.mon(record.Mon); m != nil && (len(o.Mons) > 1 || !o.placed(record)) {
 		s := step("recovery-forget", fmt.Sprintf("give up mon %s: delete their Services; mon %s begins on node %s; from here on there is no way back", listOf(names(o.monsBut(record.Mon))), record.Mon, record.Node),
 			"no mon with another map may ever start again", gate)
 		s.Recovery = forgetMons
@@ -233,10 +316,16 @@ func (o *Observed) collectSteps(record *v1alpha1.MonRecoveryStatus, image, gate 
 	for _, node := range o.recoveryNodes(skip) {
 		s := step("recovery-collect-"+node, fmt.Sprintf("see that no mon has its store on node %s, and read the OSD maps of %s there", node, listOf(osdNames(o.recoveryOSDs(node, skip)))), "the quorum is rebuilt from the newest map", gate)
 		want := o.collectJob(record, image, node, o.recoveryOSDs(node, skip))
+		if job := o.Jobs[want.Name]; job != nil && !sameWork(job, want) {
+			s = o.endJob(s.Name, job, "other OSDs are to be read on node "+node+" than it was made for")
+			s.Gate = cmp.Or(s.Gate, gate)
+			steps, waiting = append(steps, s), true
+			continue
+		}
 		s, done := o.byJob(s, want, node)
 		if done && o.report(want.Name, node) == nil {
-			s, done = endJob(s.Name, o.Jobs[want.Name], "what it said is gone: the maps on node "+node+" are read again"), false
-			s.Gate = gate
+			s, done = o.endJob(s.Name, o.Jobs[want.Name], "what it said is gone: the maps on node "+node+" are read again"), false
+			s.Gate = cmp.Or(s.Gate, gate)
 		}
 		if !done {
 			steps, waiting = append(steps, s), true
@@ -263,6 +352,11 @@ func osdNames(osds []knownOSD) (names []string) {
 		names = append(names, fmt.Sprintf("osd.%d", known.id))
 	}
 	return names
+}
+
+// sameWork reports whether a Job does what is wanted of it now.
+func sameWork(job, want *batchv1.Job) bool {
+	return slices.Equal(job.Spec.Template.Spec.Containers[0].Command, want.Spec.Template.Spec.Containers[0].Command)
 }
 
 // newest of what was found: the newest map, and of nodes with the same that with a mon,
@@ -322,7 +416,7 @@ func (o *Observed) chosen() *v1alpha1.MonRecoveryStatus {
 	record := recovering(o.Cluster)
 	if best := o.newest(record); best != nil {
 		record.Node, record.Epoch, record.Mon = best.node, best.Last, o.founder(best.node)
-		record.GaveUp = names(o.monsBut(record.Mon))
+		record.GaveUp, record.GaveUpOSDs = names(o.monsBut(record.Mon)), o.unasked(record)
 	}
 	return record
 }
@@ -333,9 +427,24 @@ func (r *Reconciler) placeFounder(ctx context.Context, o *Observed, record *v1al
 }
 
 func (o *Observed) founderService(record *v1alpha1.MonRecoveryStatus) *corev1.Service {
+	return mon.Service(o.Cluster, o.Keys.FSID, o.founderOf(record))
+}
+
+// founderOf is the mon that begins, as its Service records it. It gets its store before it
+// starts, and never begins without one. On the host network it has an address of its node.
+func (o *Observed) founderOf(record *v1alpha1.MonRecoveryStatus) mon.Mon {
 	m := *o.mon(record.Mon)
-	m.Node, m.Founders = record.Node, []string{m.Name}
-	return mon.Service(o.Cluster, o.Keys.FSID, m)
+	m.Node, m.Founders, m.Joined = record.Node, []string{m.Name}, true
+	if addresses := o.nodeAddresses(m.Node); mon.OnHost(o.Cluster) && len(addresses) > 0 && !slices.Contains(addresses, m.Address) {
+		m.Address = addresses[0]
+	}
+	return m
+}
+
+// placed reports whether it is written down where the mon begins.
+func (o *Observed) placed(record *v1alpha1.MonRecoveryStatus) bool {
+	is, want := o.mon(record.Mon), o.founderOf(record)
+	return is.Node == want.Node && is.Address == want.Address && is.Joined
 }
 
 // reconnect ends the data paths that were started before the rebuilding began. They do
@@ -365,14 +474,18 @@ func (r *Reconciler) observeDataPaths(ctx context.Context, o *Observed) error {
 	return nil
 }
 
-// recoveryKeys are all users of the cluster with the keys that they had.
+// recoveryKeys are all users of the cluster with the keys with which they start again. An
+// OSD that is given up is none of them, so that it cannot come back.
 func (o *Observed) recoveryKeys(record *v1alpha1.MonRecoveryStatus) *corev1.Secret {
-	keyring := o.Keys.keyring(slices.Sorted(maps.Keys(founders()))...)
+	keyring := o.Keys.latest().keyring(slices.Sorted(maps.Keys(founders()))...)
 	for _, name := range slices.Sorted(maps.Keys(o.Secrets)) {
 		secret := o.Secrets[name]
 		access := csidriver.ReadAccess(secret)
-		if id, ok := osd.ID(secret); ok && secret.Annotations[kube.AnnotationUUID] != "" {
-			keyring = fmt.Appendf(keyring, "[osd.%d]\nkey = %s\ncaps mgr = \"allow profile osd\"\ncaps mon = \"allow profile osd\"\ncaps osd = \"allow *\"\n", id, secret.Data["key"])
+		if uuid := secret.Annotations[kube.AnnotationUUID]; slices.Contains(record.GaveUpOSDs, uuid) {
+			continue
+		} else if id, ok := osd.ID(secret); ok && uuid != "" {
+			key := cmp.Or(osdKeys(secret).Next, ceph.Key(secret.Data["key"]))
+			keyring = fmt.Appendf(keyring, "[osd.%d]\nkey = %s\ncaps mgr = \"allow profile osd\"\ncaps mon = \"allow profile osd\"\ncaps osd = \"allow *\"\n", id, key.Reveal())
 		} else if access.User != "" && access.Caps != "" {
 			caps := access.UserCaps()
 			keyring = fmt.Appendf(keyring, "[client.%s]\nkey = %s\ncaps mon = %q\ncaps osd = %q\n", access.User, access.Key.Reveal(), caps["mon"], caps["osd"])

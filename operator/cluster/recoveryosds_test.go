@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -219,10 +220,150 @@ func TestANodeThatIsGoneForEverIsGivenUpWithItsOSDs(t *testing.T) {
 	s.recoverFromOSDs("node3")
 	s.reconcile()
 	require.Contains(t, s.cluster().Status.Plan[0].What, "and mon c, osd.2 of node node3")
-	require.Equal(t, "node1", s.rebuilt().Node)
+	record := s.rebuilt()
+	require.Equal(t, "node1", record.Node)
+	require.Len(t, record.GaveUpOSDs, 1)
 	s.looks(4)
 	require.Contains(t, s.Quorum(), "a")
 	require.NotContains(t, s.Ceph.Mons(), "c")
+
+	// Its node comes back after all: its OSD, which may know another map, does not.
+	s.Return("node3")
+	s.looks(5)
+	require.Empty(t, s.Ceph.Key("osd.2"), "whoever has its key is refused")
+	require.NotContains(t, s.generations(), "osd-2")
+	blocker := s.cluster().Status.Blocker
+	require.Equal(t, v1alpha1.ReasonOSDGivenUp, blocker.Reason)
+	require.Contains(t, blocker.Message, "osd.2 (disk1 on node node3) was given up when the quorum was rebuilt from the other OSDs, and never starts again")
+	s.edit(func(c *v1alpha1.StorageCluster) {
+		c.Spec.Security.CephX.Daemons.KeyGeneration = 2
+		c.Spec.Storage.Nodes = c.Spec.Storage.Nodes[:2]
+	})
+	s.looksUntil("it has left", func() bool { return len(s.osds()) == 2 && s.cluster().Status.CephX.Daemons.KeyGeneration == 2 })
+	require.Empty(t, s.errors)
+}
+
+// A disk that turns out to be dead while it is to be read is given up by taking it out of
+// the spec, as the message says.
+func TestADeadDiskIsGivenUpWhileTheOthersAreRead(t *testing.T) {
+	s := scorched(t)
+	dead := s.OSDs()["node3/disk1"]
+	s.Fail("node3", "disk1")
+	s.recoverFromOSDs()
+	s.looksUntil("only that is waited for", func() bool {
+		plan := s.cluster().Status.Plan
+		return len(plan) > 0 && strings.HasPrefix(plan[0].What, "wait for Job main-mon-collect-") && strings.Contains(plan[0].What, "osd.2")
+	})
+	s.looks(3)
+	require.Empty(t, s.recovery().Mon)
+	s.edit(func(c *v1alpha1.StorageCluster) { c.Spec.Storage.Nodes = c.Spec.Storage.Nodes[:2] })
+	s.looksUntil("the store is made", func() bool {
+		return slices.ContainsFunc(s.recoveryJobs(), func(job batchv1.Job) bool {
+			return strings.Contains(job.Name, "-found-") && job.Status.Succeeded > 0
+		})
+	})
+	s.KillAt(len(s.Writes()) + 3) // the keys are gone, that it is given up is written down, that it is finished is not
+	require.Equal(t, []string{dead}, s.rebuilt().GaveUpOSDs)
+	require.Len(t, s.errors, 1)
+	s.looksUntil("mons have joined", func() bool { return len(s.Quorum()) == 3 })
+	require.NotContains(t, s.generations(), "osd-2")
+}
+
+// An OSD that was leaving before is read as all others, and goes on to leave: it may have
+// data that is nowhere else.
+func TestAnOSDThatWasLeavingIsReadAndGoesOnToLeave(t *testing.T) {
+	s := fourOSDs(t)
+	s.takeOut()
+	s.looksUntil("that it leaves is written down", func() bool { return strings.Contains(fmt.Sprint(s.cluster().Status.Plan), "drain") })
+	s.looks(1)
+	require.NotNil(t, s.known())
+	s.scorch()
+	s.recoverFromOSDs()
+	require.Empty(t, s.rebuilt().GaveUpOSDs)
+	s.looksUntil("nothing to be left", func() bool { return len(s.left()) == 0 })
+	require.Equal(t, "3/3", s.converge().Status.OSDs.Summary)
+}
+
+func TestOSDsOnClaimsAreNotPassedOver(t *testing.T) {
+	s := onClaims(t, fast(1))
+	s.looks(2)
+	known := s.onClaim("main-fast-0")
+	name := fmt.Sprintf("osd.%d", known.ID)
+	s.scorch()
+	s.recoverFromOSDs()
+	s.looks(4)
+	c := s.cluster()
+	require.Nil(t, s.recovery())
+	require.Equal(t, v1alpha1.ReasonRecoveryRefused, c.Status.Blocker.Reason)
+	require.Contains(t, c.Status.Blocker.Message, "no OSD is on a claim, whose maps Cairn cannot read: "+name+" (claim main-fast-0). One of them may have the newest")
+	s.edit(fast(0))
+	require.Equal(t, []string{known.UUID}, s.rebuilt().GaveUpOSDs)
+	s.looks(5)
+	require.Empty(t, s.Ceph.Key(name))
+	require.NotContains(t, s.generations(), fmt.Sprintf("osd-%d", known.ID))
+}
+
+// dieAtWork has a node die just when it has a Job of the rebuilding.
+func (s *site) dieAtWork(node string) {
+	for range looks {
+		s.reconcile()
+		for _, job := range s.recoveryJobs() {
+			if job.Spec.Template.Spec.NodeName == node {
+				s.Lose(node)
+				s.looks(2)
+				return
+			}
+		}
+		s.Step()
+	}
+	require.Fail(s.t, "it never has one")
+}
+
+func (s *site) recoveryJobs() []batchv1.Job {
+	var jobs batchv1.JobList
+	require.NoError(s.t, s.Client.List(s.t.Context(), &jobs, client.InNamespace(s.Namespace), client.MatchingLabels{kube.LabelComponent: "mon-recovery"}))
+	return jobs.Items
+}
+
+// A Job on a node that dies holds up what is taken back, and says so; it is not left to go
+// on when the node comes back after it was given up.
+func TestAJobOnANodeThatDiesIsNotLeftBehind(t *testing.T) {
+	s := scorched(t)
+	s.recoverFromOSDs()
+	s.dieAtWork("node3")
+	s.edit(func(c *v1alpha1.StorageCluster) { c.Spec.Mon.Recovery = nil })
+	s.looks(3)
+	blocker := s.cluster().Status.Blocker
+	require.Equal(t, v1alpha1.ReasonNodeGone, blocker.Reason)
+	require.Contains(t, blocker.Message, "to be gone, asked for at")
+	require.Contains(t, blocker.Message, "node node3 is ready, on which its pod may still run")
+	s.Return("node3")
+	s.looksUntil("it is taken back", func() bool { return s.recovery() == nil })
+
+	s.recoverFromOSDs()
+	s.dieAtWork("node3")
+	s.recoverFromOSDs("node3")
+	s.rebuilt()
+	s.Return("node3")
+	s.looks(2)
+	for _, job := range s.recoveryJobs() {
+		require.Positive(t, job.Status.Succeeded, job.Name)
+	}
+}
+
+// On the host network the mon that begins on another node has that node's address.
+func TestAMonOfTheHostNetworkBeginsAtTheAddressOfItsNode(t *testing.T) {
+	s := newSite(t, onHost, func(c *v1alpha1.StorageCluster) {
+		c.Spec.Mon.Count = 1
+		c.Spec.Storage.Nodes = c.Spec.Storage.Nodes[1:]
+	})
+	s.converge()
+	s.looks(2)
+	s.scorch()
+	s.recoverFromOSDs()
+	require.Equal(t, "node2", s.rebuilt().Node)
+	s.converge()
+	require.Equal(t, at(nodes("node2")...), s.monHosts())
 }
 
 func TestAStoreThatIsThereAfterAllIsNotPassedOver(t *testing.T) {

@@ -21,6 +21,7 @@ import (
 //	Ceph takes it out of the placement of data, and moves its data elsewhere
 //	Ceph says that nothing needs it any more: its daemon is stopped
 //	it is purged from Ceph's maps, where Ceph looks once more
+//	its disk is emptied, where spec.storage.onRemoval is Wipe
 //	its Secret is deleted
 //
 // Until the daemon is stopped the spec can take the device back.
@@ -34,7 +35,7 @@ func (o *Observed) leaving(targets []osd.Target) (leaving []osd.Target) {
 		if t.UUID == "" || wanted[t.UUID] {
 			continue
 		}
-		if t.Claim != "" && o.claimLeaves(t) || t.Claim == "" && (replaced(targets, t) != nil || osd.Left(o.Cluster.Spec.Storage, t, o.Inventory[t.Node], o.marked(t.UUID))) {
+		if t.Claim != "" && o.claimLeaves(t) || t.Claim == "" && (replaced(targets, t) != nil || o.Ceph != nil && o.leftBehind(t.UUID) || osd.Left(o.Cluster.Spec.Storage, t, o.Inventory[t.Node], o.marked(t.UUID))) {
 			leaving = append(leaving, t)
 		}
 	}
@@ -145,10 +146,13 @@ func (p *planner) forget(target osd.Target, deployment *appsv1.Deployment) (Step
 	if id, ok := osd.ID(secret); ok && p.o.destroyed(id) {
 		return p.giveUp(id, target), p.o.replacement(target) == ""
 	}
+	if s, left := p.wipeDisk(target, deployment); left {
+		return s, true
+	}
 	if claim := p.o.claimOf(target); claim != nil && claim.DeletionTimestamp == nil && deployment == nil && !p.o.wantsClaim(target.Claim) {
 		return p.dropClaim(claim), true
 	}
-	s := step(target.Name(), "forget the key of the OSD of "+target.Where(), "Ceph knows it no more", "")
+	s := step(target.Name(), "forget the key of the OSD of "+target.Where()+p.o.notWiped(target), "Ceph knows it no more", "")
 	s.Risk = v1alpha1.RiskNone
 	if deployment != nil {
 		s.Delete = append(s.Delete, deployment)
@@ -209,17 +213,11 @@ func (p *planner) drainGate(leaving *ceph.OSD, it osd.Target) string {
 	return p.domainGap(stay)
 }
 
-// full is the part of the capacity that Ceph lets be used before it warns.
-const full = 0.85
-
 // roomGap says that the OSDs that stay cannot hold what is stored.
 func (p *planner) roomGap(stay []ceph.OSD) string {
-	room := 0.0
-	for i := range stay {
-		room += stay[i].Weight * (1 << 40) * full
-	}
-	if used := float64(p.o.Ceph.Status.BytesUsed); used > room {
-		return fmt.Sprintf("the OSDs that stay have room for what is stored: %.1f GiB are used, and they take %.1f GiB. Add devices, or delete volumes", used/(1<<30), room/(1<<30))
+	room := room(stay)
+	if used := p.o.Ceph.Status.BytesUsed; float64(used) > room {
+		return "the OSDs that stay have room for what is stored: " + tooMuch(used, room)
 	}
 	return ""
 }

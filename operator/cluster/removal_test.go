@@ -15,6 +15,7 @@ import (
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/daemon/ceph"
+	"github.com/cairn-storage/cairn/operator/osd"
 )
 
 // fourOSDs is a converged cluster with a second disk on node1, and what takes
@@ -50,7 +51,7 @@ func (s *site) known() *ceph.OSD {
 
 // left are the Deployments and Secrets of the OSD on node1's second disk.
 func (s *site) left() (left []string) {
-	uuid := s.OSDs()["node1/disk2"]
+	uuid := osd.UUID(s.FSID(), "node1", "disk2")
 	for _, list := range []client.ObjectList{&appsv1.DeploymentList{}, &corev1.SecretList{}} {
 		require.NoError(s.t, s.Client.List(s.t.Context(), list, client.InNamespace(s.Namespace)))
 		for _, object := range objects(s.t, list) {

@@ -69,11 +69,12 @@ func (p *planner) replaceGap(old osd.Target, known *ceph.OSD) string {
 	if id, ok := osd.ID(p.o.Secrets[osd.SecretName(p.o.Cluster, old.UUID)]); !ok || id != known.ID || !p.o.marked(old.UUID) {
 		return "the Secret of the OSD bears its ID and says that it leaves"
 	}
-	// The place has the weight of the old device, in TiB with four decimals.
+	// The place has the weight of the old device, in TiB with four decimals; the spec may give the
+	// new one the same.
 	const rounding = 1e-4
-	if size := p.o.sizeOf(*by) / tib; size < known.Weight*0.99-rounding {
-		return fmt.Sprintf("it has the size for that place: %s has %.1f GiB, and the place in Ceph's CRUSH map is for %.1f GiB. Take a larger device, or leave out 'replaces': it then becomes an OSD of its own size, under a new ID",
-			by.Device, size*1024, known.Weight*1024)
+	if size := p.o.sizeOf(*by) / tib; size < known.Weight*0.99-rounding && !exactly(known.Weight, by.Weight) {
+		return fmt.Sprintf("it has the size for that place: %s has %.1f GiB, and the place in Ceph's CRUSH map is for %.1f GiB. Take a larger device, or say that this one is to have the weight of the place (weight: %[4].5fTi), or leave out 'replaces': it then becomes an OSD of its own size, under a new ID",
+			by.Device, size*1024, known.Weight*1024, known.Weight)
 	}
 	return ""
 }

@@ -56,7 +56,7 @@ func (p *planner) nextKeys() error {
 }
 
 func (p *planner) nextOSDKey(known *ceph.OSD, secret *corev1.Secret) {
-	if known == nil || secret == nil {
+	if known == nil || secret == nil || p.o.givenUp(known.UUID) {
 		return
 	}
 	if g := p.nextKey(fmt.Sprintf("osd-%d-key", known.ID), fmt.Sprintf("osd.%d", known.ID), osdKeys(secret)); g.step != nil {
@@ -151,22 +151,56 @@ func (r *Reconciler) nextKey(ctx context.Context, o *Observed, s Step) error {
 	return r.writeKeys(ctx, keys, &live)
 }
 
-// commitKey has Ceph take a key alone.
-func (r *Reconciler) commitKey(ctx context.Context, o *Observed, c CommitKey) error {
-	err := r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.CommitKey(ctx, c.Entity, c.Key) })
+// commitKey has Ceph take a key alone. It is not taken when Ceph knows it no more: then
+// there is another one for the next look.
+func (r *Reconciler) commitKey(ctx context.Context, o *Observed, c CommitKey) (taken bool, err error) {
+	err = r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) error { return conn.CommitKey(ctx, c.Entity, c.Key) })
+	if ceph.Is(err, ceph.Invalid) {
+		return false, r.replaceNext(ctx, o, c)
+	}
 	if err != nil || !c.Current {
-		return err
+		return err == nil, err
 	}
 	var live corev1.Secret
 	if err := r.Live.Get(ctx, client.ObjectKey{Namespace: o.Cluster.Namespace, Name: KeysName(o.Cluster)}, &live); err != nil {
-		return fmt.Errorf("read the keys: %w", err)
+		return false, fmt.Errorf("read the keys: %w", err)
 	}
 	keys, err := readKeys(&live)
 	if err != nil || keys.of(c.Entity).Next != c.Key {
-		return err
+		return false, err
 	}
 	keys.current(c.Entity)
-	return r.writeKeys(ctx, keys, &live)
+	return true, r.writeKeys(ctx, keys, &live)
+}
+
+// replaceNext writes another next key of a user down in place of one that Ceph takes neither
+// alone nor beside another: mons that began anew from an earlier state have forgotten it.
+// Nobody is let in with it, so nobody loses it.
+func (r *Reconciler) replaceNext(ctx context.Context, o *Observed, c CommitKey) error {
+	name := KeysName(o.Cluster)
+	for _, secret := range o.Secrets {
+		if osdKeys(secret).Next == c.Key {
+			name = secret.Name
+		}
+	}
+	var live corev1.Secret
+	if err := r.Live.Get(ctx, client.ObjectKey{Namespace: o.Cluster.Namespace, Name: name}, &live); err != nil {
+		return fmt.Errorf("read the keys of %s: %w", c.Entity, err)
+	}
+	var key ceph.Key
+	if err := r.inCeph(ctx, o, func(ctx context.Context, conn ceph.Conn) (err error) {
+		key, err = conn.PendingKey(ctx, c.Entity)
+		return err
+	}); err != nil {
+		return err
+	}
+	for item, text := range live.Data {
+		live.Data[item] = []byte(strings.ReplaceAll(string(text), c.Key.Reveal(), key.Reveal()))
+	}
+	if err := r.Client.Update(ctx, &live, client.FieldOwner(kube.Manager)); err != nil {
+		return fmt.Errorf("write the next key of %s: %w", c.Entity, err)
+	}
+	return nil
 }
 
 // current makes a user's next key its present one.
@@ -174,6 +208,17 @@ func (k *Keys) current(entity string) {
 	g := k.of(entity)
 	k.Keys[entity] = g.Next
 	k.set(entity, generationed{Generation: g.NextGeneration})
+}
+
+// latest are the keys with which all daemons start anew: of a user with a next key, that.
+func (k *Keys) latest() *Keys {
+	out := k.clone()
+	for entity, g := range k.Generations {
+		if g.Next != "" {
+			out.Keys[entity] = g.Next
+		}
+	}
+	return out
 }
 
 // begin says of which generation the keys of a new cluster are.
@@ -236,7 +281,7 @@ func daemonKeys(o *Observed, d *Desired) v1alpha1.KeyStatus {
 		add("mgr."+name, o.Keys.of("mgr."+name))
 	}
 	for _, secret := range d.OSDSecrets {
-		if id, ok := osd.ID(secret); ok {
+		if id, ok := osd.ID(secret); ok && secret.Annotations[kube.AnnotationGivenUp] == "" {
 			add(fmt.Sprintf("osd.%d", id), osdKeys(secret))
 		}
 	}

@@ -61,6 +61,22 @@ func TestDaemonsGetKeysOfAnotherGeneration(t *testing.T) {
 	s.converge()
 }
 
+// A quorum that was rebuilt from a mon which did not hear of the last changes, or a person,
+// has Ceph forget the keys that are pending: others are made.
+func TestANextKeyThatCephForgotIsMadeAgain(t *testing.T) {
+	s := newSite(t)
+	s.converge()
+	s.looks(2)
+	s.edit(daemonsOf(2))
+	s.looks(1)
+	s.Ceph.SetKeys(s.cephKeys())
+	s.looksUntil("all have the next key", func() bool { return s.cluster().Status.CephX.Daemons.KeyGeneration == 2 })
+	s.converge()
+	for entity, key := range s.cephKeys() {
+		require.NoError(t, s.Ceph.Login(entity, key))
+	}
+}
+
 func TestAClusterMayBeginWithALaterGeneration(t *testing.T) {
 	s := newSite(t, daemonsOf(7))
 	require.EqualValues(t, 7, s.converge().Status.CephX.Daemons.KeyGeneration)

@@ -16,6 +16,7 @@ import (
 	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/operator/kube"
+	"github.com/cairn-storage/cairn/operator/osd"
 	"github.com/cairn-storage/cairn/tests/controlplane"
 )
 
@@ -75,6 +76,9 @@ var situations = map[string]struct {
 	}, v1alpha1.ReasonDiskFailed, "", "", []string{"osd.1 (disk2 on node n1)", `device "disk9" on node n1 does not exist there`}},
 	"a DB device for an OSD that was made without": {running, func(s *scene) { s.Cluster.Spec.Storage.Nodes[0].Devices[1].DBDevice = "disk9" },
 		v1alpha1.ReasonDBDeviceChanged, "", "", []string{`the OSD of device "disk2" on node n1 was made without a DB device`}},
+	"an OSD that was given up": {running, func(s *scene) {
+		metav1.SetMetaDataAnnotation(&s.Secrets[osd.SecretName(s.Cluster, s.Ceph.OSDs[1].UUID)].ObjectMeta, kube.AnnotationGivenUp, "collected-x")
+	}, v1alpha1.ReasonOSDGivenUp, "", "", []string{"osd.1 (disk2 on node n1)", "never starts again"}},
 	"a disk that fails under its OSD": {running, func(s *scene) {
 		fails(s, func(d []v1alpha1.Device) []v1alpha1.Device { return d })
 		pod := failingPod("osd", "1", corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}})
@@ -94,6 +98,8 @@ var situations = map[string]struct {
 		[]string{"main-keys", "11111111-2222-4333-8444-555555555555", "Restore the Secret that fits the data"}},
 	"mons that nothing leads to": {running, func(s *scene) { s.Mons = nil }, v1alpha1.ReasonMonsMissing, "", "", []string{"main-mon-…", "from a backup"}},
 	"keys that are gone":         {running, func(s *scene) { s.Keys = nil }, v1alpha1.ReasonKeysMissing, "", "", []string{"main-keys", "Restore the Secret from a backup"}},
+	"mons that know another key": {running, func(s *scene) { s.Ceph, s.CephError = nil, ceph.Errorf(ceph.Forbidden, "connect", "permission denied") }, v1alpha1.ReasonCephUnreachable, v1alpha1.ReasonNoQuorum, v1alpha1.ReasonUnknown,
+		[]string{"the mons refuse the key of client.admin that the Secret main-keys has", "rebuilt from a mon that was down when keys were made anew"}},
 	"mons that do not answer": {running, func(s *scene) { s.Ceph, s.CephError = nil, errors.New("timed out") }, v1alpha1.ReasonCephUnreachable, v1alpha1.ReasonNoQuorum, v1alpha1.ReasonUnknown,
 		[]string{"the mons do not answer: timed out", "get pods -l app.kubernetes.io/component=mon"}},
 	"restarts that are not safe": {running, func(s *scene) {

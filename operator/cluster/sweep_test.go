@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -35,11 +37,12 @@ type verb struct {
 var verbs = []verb{
 	{"create", beginCreation, []string{"apply Deployment main-mon-a", "ceph NewOSD"}},
 	{"add a disk", beginExpansion, []string{"ceph NewOSD"}},
-	{"remove a disk", beginRemoval, []string{"ceph SetOSDOut", "ceph PurgeOSD"}},
+	{"remove a disk, and wipe it", beginRemoval, []string{"ceph SetOSDOut", "ceph PurgeOSD", "create *v1.Job main-wipe-osd"}},
 	{"replace a disk", beginReplacement, []string{"ceph DestroyOSD", "ceph RenewOSD"}},
 	{"add a disk with a database, and remove it", beginDatabase, []string{"ceph NewOSD", "ceph PurgeOSD", "create *v1.Job main-free-db"}},
 	{"add an encrypted disk", beginEncryptedDisk, []string{"create *v1.Secret main-osd-", "ceph NewOSD"}},
 	{"a disk grows", beginGrowth, []string{"ceph SetOSDWeight"}},
+	{"weights", beginWeights, []string{"ceph SetOSDWeight", "ceph NewOSD"}},
 	{"move a disk", beginMove, []string{"apply Deployment main-osd-3"}},
 	{"OSDs on claims", beginClaims, []string{"create *v1.PersistentVolumeClaim main-fast-0", "ceph NewOSD", "ceph PurgeOSD", "delete *v1.PersistentVolumeClaim main-fast-0"}},
 	{"fewer and more mons", beginMonCount, []string{"ceph RemoveMon"}},
@@ -156,11 +159,17 @@ func TestTheSweepSeesPlantedBugs(t *testing.T) {
 			}
 			return c.Delete(ctx, o, opts...)
 		}},
+		"a disk is never wiped": {Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+			if _, job := o.(*batchv1.Job); job {
+				return nil
+			}
+			return c.Create(ctx, o, opts...)
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := fourOSDs(t)
 			s.client = interceptor.NewClient(s.OperatorClient().(client.WithWatch), plant)
-			s.takeOut()
+			s.takeOutAndWipe()
 			s.looks(30)
 			require.NotEqual(t, want, append(s.shape(), s.maps()...))
 		})
@@ -210,7 +219,7 @@ func (s *site) maps() (out []string) {
 		out = append(out, fmt.Sprintf("%+v", pools[i].Spec))
 	}
 	slices.Sort(out)
-	return append(out, "mons "+s.quorate())
+	return append(out, "mons "+s.quorate(), fmt.Sprintf("OSDs on %v", slices.Sorted(maps.Keys(s.OSDs()))))
 }
 
 func beginCreation(t *testing.T) (*site, func()) {
@@ -240,10 +249,12 @@ func beginExpansion(t *testing.T) (*site, func()) {
 func beginRemoval(t *testing.T) (*site, func()) {
 	s := fourOSDs(t)
 	return s, func() {
-		s.takeOut()
+		s.takeOutAndWipe()
 		s.looksUntil("nothing to be left", func() bool { return len(s.left()) == 0 })
 		require.Equal(t, "3/3", s.converge().Status.OSDs.Summary)
-		require.Nil(t, s.known())
+		require.Len(t, s.osds(), 3)
+		require.NotContains(t, s.OSDs(), "node1/disk2")
+		require.Zero(t, s.freeingJobs())
 	}
 }
 

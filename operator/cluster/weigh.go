@@ -27,9 +27,9 @@ func (w *imagined) changing(s Step) *movement {
 	return c
 }
 
-func (c *movement) added(known *ceph.OSD, location string) {
+func (c *movement) added(known *ceph.OSD, location string, weight float64) {
 	if known != nil && location != "" {
-		c.Add = append(c.Add, crush.NewOSD{ID: known.ID, Bytes: known.BytesTotal, Class: known.Class, Location: strings.Fields(location)})
+		c.Add = append(c.Add, crush.NewOSD{ID: known.ID, Bytes: known.BytesTotal, Weight: weight, Class: known.Class, Location: strings.Fields(location)})
 	}
 }
 

@@ -44,6 +44,9 @@ const (
 	AnnotationUUID    = "cairn.storage/osd-uuid"
 	// AnnotationWeighed of an OSD's Secret is the size, in bytes, for which its CRUSH weight was looked at.
 	AnnotationWeighed = "cairn.storage/weighed-for-bytes"
+	// AnnotationChosenWeight of an OSD's Secret says that its CRUSH weight comes from the spec, or did
+	// until now: only such a one goes back to that of the size.
+	AnnotationChosenWeight = "cairn.storage/weight-from-spec"
 	// AnnotationDB is the device that has an OSD's database; none is the OSD's own.
 	AnnotationDB = "cairn.storage/db-device"
 	// AnnotationEncrypted of an OSD's Deployment says that its device is encrypted.
@@ -54,6 +57,9 @@ const (
 	AnnotationNextKeyGeneration = "cairn.storage/next-key-generation"
 	// AnnotationLeaving of an OSD's Secret says that the OSD is being removed.
 	AnnotationLeaving = "cairn.storage/leaving"
+	// AnnotationGivenUp of an OSD's Secret says that the quorum was rebuilt without asking the
+	// OSD, by the name of what was collected: it never starts again.
+	AnnotationGivenUp = "cairn.storage/given-up"
 	// AnnotationDestroying of a StorageCluster is since when it is destroyed: there is
 	// no way back.
 	AnnotationDestroying = "cairn.storage/destroying-since"

@@ -128,10 +128,14 @@ func Deployment(cluster *v1alpha1.StorageCluster, fsid, helper string, t Target,
 		pod.Annotate(kube.AnnotationDB, t.DB)
 		prepare = append(prepare, "--db-device", t.DBPath())
 	}
-	pod.Run(append(prepare, "--id", strconv.Itoa(id),
+	command := append(prepare, "--id", strconv.Itoa(id),
 		"--uuid", t.UUID, "--fsid", fsid, "--data-dir", data, "--keyring", "/run/keyring/keyring", "--activate-only=$(FORMATTED)",
 		"--", "ceph-osd", "-f", "-i", strconv.Itoa(id), "--osd-data", data,
-		"--public-addr", "$(POD_IP)", "--cluster-addr", "$(POD_IP)", "--crush-location", location), cluster.Spec.Resources.OSD, env...)
+		"--public-addr", "$(POD_IP)", "--cluster-addr", "$(POD_IP)", "--crush-location", location)
+	if t.InitialWeight != "" {
+		command = append(command, flagWeight, t.InitialWeight)
+	}
+	pod.Run(command, cluster.Spec.Resources.OSD, env...)
 	deployment := pod.Deployment(DeploymentName(cluster, id))
 	if t.Size != "" {
 		deployment.Spec.Template.Annotations = map[string]string{kube.AnnotationClaimSize: t.Size}

@@ -41,6 +41,13 @@ type Target struct {
 	Encrypted bool
 	// Location of a claim's OSD in the CRUSH map, once that is known; Size of the claim.
 	Location, Size string
+	// Weight in the CRUSH map, in TiB, that the spec gives it; zero is that of its size.
+	Weight float64
+	// InitialWeight is the weight that it gives itself at its first start; empty is that of its size.
+	InitialWeight string
+	// Kept is true for one that runs while the inventory does not show its device as a target:
+	// what the spec says of it is not known.
+	Kept bool
 }
 
 // Name of the target in plans and messages.
@@ -79,20 +86,27 @@ type selection struct {
 	devices []v1alpha1.StorageDevice
 	filter  *v1alpha1.DeviceFilter
 	class   v1alpha1.DeviceClass
+	known   places
 }
 
 // Targets returns the devices that the spec makes OSDs, and what stands in the
 // way of the others. A device that holds an OSD of this cluster already is a
-// target whatever else is said of it.
-func Targets(cluster *v1alpha1.StorageCluster, fsid string, nodes []corev1.Node, inventory map[string]*v1alpha1.NodeStorage) ([]Target, []Problem) {
+// target whatever else is said of it, unless it is a copy of another that does.
+func Targets(cluster *v1alpha1.StorageCluster, fsid string, nodes []corev1.Node, inventory map[string]*v1alpha1.NodeStorage, made map[string]Made) ([]Target, []Problem) {
 	selections, problems := selected(cluster.Spec.Storage, nodes)
+	known := places{fsid: fsid, made: made, shown: map[string][]place{}}
+	for _, node := range nodes {
+		known.see(&node, inventory[node.Name])
+	}
 	var targets []Target
 	for _, s := range selections {
+		s.known = known
 		found, bad := s.resolve(fsid, inventory[s.node])
 		targets = append(targets, found...)
 		problems = append(problems, bad...)
 	}
-	return targets, problems
+	targets, copies := known.withoutCopies(targets, inventory)
+	return targets, append(problems, copies...)
 }
 
 // selected lists the nodes of the spec: those named, then those that the selector finds.
@@ -161,19 +175,19 @@ func (s selection) byName(fsid string, devices []v1alpha1.Device) (targets []Tar
 			continue
 		}
 		device := devices[at]
-		if !device.Usable && !ours(device, fsid) && !begun(device, UUID(fsid, s.node, or(device.ID, want.Name))) {
+		uuid := s.known.uuid(s.node, want, device)
+		if !device.Usable && !ours(device, fsid) && !begun(device, uuid) {
 			problems = append(problems, Problem{v1alpha1.ReasonDeviceRefused, fmt.Sprintf(
 				"device %q on node %s is refused (%s): %s", want.Name, s.node, device.Reason, device.Message)})
 			continue
 		}
-		target := s.target(device, want.Name, or(want.DeviceClass, s.class), fsid)
-		target.Replaces, target.DB = want.Replaces, want.DBDevice
-		if twin := slices.IndexFunc(targets, func(t Target) bool { return t.UUID == target.UUID }); twin >= 0 {
+		if twin := slices.IndexFunc(targets, func(t Target) bool { return bears(device, t.Device) }); twin >= 0 {
 			problems = append(problems, Problem{v1alpha1.ReasonDeviceRefused, fmt.Sprintf(
 				"devices %q and %q on node %s are one device. Leave one of them out of spec.storage.nodes[%s].devices",
 				targets[twin].Device, want.Name, s.node, s.node)})
 			continue
 		}
+		target := Target{Node: s.node, Device: want.Name, DB: want.DBDevice, Class: string(or(want.DeviceClass, s.class)), Replaces: want.Replaces, UUID: uuid, Weight: weightOf(want.Weight)}
 		targets = append(targets, target)
 	}
 	return targets, problems
@@ -188,7 +202,8 @@ func (s selection) byFilter(fsid string, devices []v1alpha1.Device) (targets []T
 	}
 	for _, device := range devices {
 		if device.ID != "" && matches(s.filter, pattern, device) && (device.Usable || ours(device, fsid)) {
-			targets = append(targets, s.target(device, device.ID, s.class, fsid))
+			uuid := s.known.uuid(s.node, v1alpha1.StorageDevice{Name: device.ID}, device)
+			targets = append(targets, Target{Node: s.node, Device: device.ID, Class: string(s.class), UUID: uuid})
 		}
 	}
 	return targets, nil
@@ -211,16 +226,6 @@ func matches(filter *v1alpha1.DeviceFilter, pattern *regexp.Regexp, device v1alp
 		(filter.MinSize == nil || device.Size.Cmp(*filter.MinSize) >= 0) &&
 		(filter.MaxSize == nil || device.Size.Cmp(*filter.MaxSize) <= 0) &&
 		(filter.Rotational == nil || device.Rotational == *filter.Rotational)
-}
-
-func (s selection) target(device v1alpha1.Device, name string, class v1alpha1.DeviceClass, fsid string) Target {
-	t := Target{Node: s.node, Device: name, Class: string(class)}
-	if ours(device, fsid) {
-		t.UUID = device.OSD.UUID
-	} else {
-		t.UUID = UUID(fsid, s.node, or(device.ID, name))
-	}
-	return t
 }
 
 // UUID of the OSD that a cluster makes of a device.

@@ -136,7 +136,7 @@ func TestTargets(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			nodes := []corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}, {ObjectMeta: metav1.ObjectMeta{Name: "n2", Labels: map[string]string{"disks": "yes"}}},
 				{ObjectMeta: metav1.ObjectMeta{Name: "n3", Labels: map[string]string{"disks": "yes"}}}}
-			targets, problems := Targets(&v1alpha1.StorageCluster{Spec: v1alpha1.StorageClusterSpec{Storage: test.storage}}, fsid, nodes, test.seen)
+			targets, problems := Targets(&v1alpha1.StorageCluster{Spec: v1alpha1.StorageClusterSpec{Storage: test.storage}}, fsid, nodes, test.seen, nil)
 			require.Equal(t, test.want, targets)
 			require.Equal(t, test.problems, problems)
 		})

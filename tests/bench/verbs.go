@@ -23,7 +23,9 @@ import (
 var shown = map[string]string{
 	"driver_killed":    "every process of the driver, and the operator, killed several times",
 	"driver_update":    "node plugin and data path replaced",
-	"osd_remove":       "a disk taken out of the resource, and the operator lost meanwhile",
+	"osd_remove":       "a disk taken out of the resource and wiped, and the operator lost meanwhile",
+	"osd_weight":       "an OSD given half its weight, and that of its size again",
+	"osd_grow":         "a disk made larger, its OSD restarted and given its share of the data",
 	"osd_replace":      "a disk that died exchanged for a new one with its OSD's ID, and the operator lost meanwhile",
 	"osd_move":         "a node powered off, one of its disks put into another, and its OSD taken out there in the end",
 	"mon_count":        "mons 3, 1, 3, and the operator lost twice meanwhile",

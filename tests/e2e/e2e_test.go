@@ -75,6 +75,8 @@ func Test(t *testing.T) {
 		{"keys are made anew, and the old ones refused", makesKeysAnew},
 		{"connections are encrypted, and not any more, under I/O", encryptsConnections},
 		{"the plan of an edit is shown before it is made", showsThePlan},
+		{"an OSD gets half its weight, and that of its size again", weighsAnOSD},
+		{"a disk grows, and its OSD takes its share of the data", growsADisk},
 		{"a disk taken out of the resource leaves once its data is elsewhere", takesADiskOut},
 		{"a dead disk is named, and a new one takes its OSD's ID and place", replacesADisk},
 		{"a disk that is moved to another node takes its OSD along", movesADisk},

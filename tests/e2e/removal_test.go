@@ -10,8 +10,9 @@ import (
 	"github.com/cairn-storage/cairn/tests/e2e/story"
 )
 
-// takesADiskOut takes the disk that the story added out of the resource again,
-// while every acknowledged write is recorded.
+// takesADiskOut takes the disk that the story added out of the resource again, and has it
+// wiped, while every acknowledged write is recorded. Named again it gets a new OSD, and is
+// taken out as before.
 func takesADiskOut(t *testing.T) {
 	ctx := bounded(t)
 	w := startWriter(t, "drained")
@@ -20,8 +21,14 @@ func takesADiskOut(t *testing.T) {
 	require.Equal(t, "lab-node1-disk2 4/4", seen)
 	id := strings.TrimSpace(inCeph(t, "ceph osd ls-tree node1 | sort -n | tail -n 1"))
 
-	_, err = kubectl.Run(ctx, "-n", kubectl.Namespace, "patch", "storagecluster", story.Cluster, "--type=json", "-p", `[{"op":"remove","path":"/spec/storage/nodes/0/devices/1"}]`)
-	require.NoError(t, err)
+	patch := func(operations string) {
+		t.Helper()
+		_, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "patch", "storagecluster", story.Cluster, "--type=json", "-p", "["+operations+"]")
+		require.NoError(t, err)
+	}
+	const takeOut = `{"op":"remove","path":"/spec/storage/nodes/0/devices/1"}`
+	policy := func(is string) string { return `{"op":"add","path":"/spec/storage/onRemoval","value":"` + is + `"}` }
+	patch(policy("Wipe") + "," + takeOut)
 	loseTheOperator(t)
 	require.NoError(t, kubectl.UntilField(ctx, kubectl.Namespace, "storagecluster/"+story.Cluster, "{.status.capacity.total} {.status.osds.summary}", "30Gi 3/3"))
 	require.NoError(t, story.UntilReady(ctx, "storagecluster/"+story.Cluster))
@@ -32,6 +39,22 @@ func takesADiskOut(t *testing.T) {
 	left, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "get", "deployment/"+story.Cluster+"-osd-"+id, "--ignore-not-found", "-o", "name")
 	require.NoError(t, err)
 	require.Empty(t, left)
+
+	device := func(want string) {
+		t.Helper()
+		require.NoError(t, kubectl.UntilField(ctx, "", "nodestorage/node1", `{range .status.devices[?(@.id=="lab-node1-disk2")]}{.usable} {.osd.uuid}{end}`, want))
+	}
+	device("true ")
+	patch(`{"op":"add","path":"/spec/storage/nodes/0/devices/-","value":{"name":"lab-node1-disk2"}}`)
+	require.NoError(t, kubectl.UntilField(ctx, kubectl.Namespace, "storagecluster/"+story.Cluster, "{.status.osds.summary}", "4/4"))
+	require.NoError(t, story.UntilReady(ctx, "storagecluster/"+story.Cluster))
+	require.Len(t, strings.Fields(inCeph(t, "ceph osd ls")), 4)
+
+	patch(takeOut)
+	require.NoError(t, kubectl.UntilField(ctx, kubectl.Namespace, "storagecluster/"+story.Cluster, "{.status.osds.summary}", "3/3"))
+	require.NoError(t, story.UntilReady(ctx, "storagecluster/"+story.Cluster))
+	device("true ")
+	patch(policy("Keep"))
 }
 
 // changesTheMons takes two of three mons away and adds two again, while every

@@ -220,6 +220,21 @@ func RenewDisk(ctx context.Context, disk string) error {
 	return nil
 }
 
+// GrowDisk makes a disk larger, as an array or a hypervisor does with a volume in use.
+func GrowDisk(ctx context.Context, disk string, size int64) error {
+	candidate, err := findDisk(disk)
+	if err != nil || candidate.Size >= size {
+		return err
+	}
+	if err := os.Truncate(diskFile(candidate.Name), size); err != nil {
+		return fmt.Errorf("grow disk %s: %w", candidate.Name, err)
+	}
+	if _, err := run(ctx, "losetup", "--set-capacity", candidate.Device); err != nil {
+		return fmt.Errorf("grow disk %s: %w", candidate.Name, err)
+	}
+	return nil
+}
+
 func findDisk(disk string) (Disk, error) {
 	disks, err := Disks()
 	if err != nil {

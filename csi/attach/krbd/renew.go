@@ -2,7 +2,9 @@ package krbd
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
@@ -12,6 +14,9 @@ import (
 // user all the same.
 func (a Attacher) Renew(_ context.Context, credentials ceph.Credentials) (map[string]string, error) {
 	mappings, err := a.mapped()
+	if errors.Is(err, fs.ErrNotExist) {
+		return map[string]string{}, nil // this kernel does not have what maps images
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -217,6 +217,9 @@ func (s *suite) osds(t *testing.T) {
 	for _, osd := range osds {
 		require.Equal(t, osd.Up, !osd.New, "osd.%d", osd.ID)
 	}
+	require.Eventually(t, func() bool {
+		return !slices.ContainsFunc(s.knownOSDs(t), func(osd ceph.OSD) bool { return osd.Up && (osd.BytesTotal == 0 || osd.BytesUsed > osd.BytesTotal) })
+	}, time.Minute, 100*time.Millisecond, "OSDs that run tell the size of their devices")
 
 	for _, osd := range osds {
 		if osd.Up {

@@ -4,6 +4,7 @@
 package crush
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -34,6 +35,8 @@ type NewOSD struct {
 	ID int
 	// Bytes of its device.
 	Bytes int64
+	// Weight that it is given, in TiB; zero is that of its size.
+	Weight float64
 	// Location as buckets and their names, from the root down: root=default, host=n1.
 	Location []string
 	// Class is its device class.
@@ -137,7 +140,7 @@ func (s *state) apply(ctx context.Context, change Change) (err error) {
 
 // add puts an OSD into the map with the weight that it gives itself at its first start.
 func (s *state) add(ctx context.Context, osd NewOSD) error {
-	weight := math.Max(float64(osd.Bytes)/(1<<40), 0.00001)
+	weight := cmp.Or(osd.Weight, math.Max(float64(osd.Bytes)/(1<<40), 0.00001))
 	args := []string{"--add-item", strconv.Itoa(osd.ID), strconv.FormatFloat(weight, 'f', 4, 64), fmt.Sprintf("osd.%d", osd.ID)}
 	for _, at := range osd.Location {
 		bucket, name, _ := strings.Cut(at, "=")

@@ -77,8 +77,10 @@ func (c *Cluster) NewOSD(ctx context.Context, uuid string, key ceph.Key, class s
 		taken[osd.ID] = true
 	}
 	id := 0
-	if c.Number != nil && !taken[c.Number(uuid)] {
-		id = c.Number(uuid)
+	if c.Number != nil {
+		if number := c.Number(uuid); !taken[number] {
+			id = max(number, 0)
+		}
 	}
 	for taken[id] {
 		id++

@@ -64,6 +64,23 @@ func (c *Cluster) uuidOf(entity string) string {
 	return ""
 }
 
+// SetKeys has Ceph know these users alone, with these keys and none that is pending: as
+// mons do whose store was made anew.
+func (c *Cluster) SetKeys(keys map[string]ceph.Key) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.pending)
+	clear(c.users)
+	clear(c.keys)
+	for entity, key := range keys {
+		if uuid := c.uuidOf(entity); uuid != "" {
+			c.keys[uuid] = key
+		} else {
+			c.users[entity] = user{key: key}
+		}
+	}
+}
+
 // PendingKey returns a user's next key.
 func (c *Cluster) PendingKey(ctx context.Context, entity string) (ceph.Key, error) {
 	if err := c.enter(ctx, "PendingKey"); err != nil {

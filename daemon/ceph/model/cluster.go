@@ -3,6 +3,7 @@
 package model
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -16,7 +17,7 @@ import (
 type Cluster struct {
 	FSID string
 	// Number says which ID an OSD's UUID gets when it is free, so that those who ask
-	// at once do not share them out by chance. Without it, the lowest that is free.
+	// at once do not share them out by chance. Without it, or below 0, the lowest that is free.
 	Number func(uuid string) int
 
 	mu       sync.Mutex
@@ -136,8 +137,9 @@ func (c *Cluster) SetChecks(checks ...ceph.HealthCheck) {
 	c.checks = checks
 }
 
-// Boot marks an OSD up and in, with a host and a size, as when its daemon starts.
-func (c *Cluster) Boot(id int, host string, bytes int64) {
+// Boot marks an OSD up and in, with a host and a size, as when its daemon starts. At its first
+// start it gets the weight of its size, or the one that it was given.
+func (c *Cluster) Boot(id int, host string, bytes int64, weight ...float64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range c.osds {
@@ -145,7 +147,7 @@ func (c *Cluster) Boot(id int, host string, bytes int64) {
 			c.osds[i].Up, c.osds[i].In, c.osds[i].Host, c.osds[i].BytesTotal = true, !c.out[id], host, bytes
 			c.osds[i].New = false
 			if c.osds[i].Weight == 0 {
-				c.osds[i].Weight = float64(bytes) / (1 << 40)
+				c.osds[i].Weight = cmp.Or(append(weight, float64(bytes)/(1<<40))...)
 			}
 			if c.osds[i].Class == "" {
 				c.osds[i].Class = "hdd"

@@ -5,11 +5,12 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
 
-// osdTreeAnswer is the part of `osd df tree` that Cairn reads: buckets and OSDs in one list.
+// osdTreeAnswer is the part of `osd tree` that Cairn reads: buckets and OSDs in one list.
 type osdTreeAnswer struct {
 	Nodes []struct {
 		ID       int     `json:"id"`
@@ -17,8 +18,6 @@ type osdTreeAnswer struct {
 		Type     string  `json:"type"`
 		Class    string  `json:"device_class"`
 		Weight   float64 `json:"crush_weight"`
-		KB       int64   `json:"kb"`
-		KBUsed   int64   `json:"kb_used"`
 		Children []int   `json:"children"`
 	} `json:"nodes"`
 }
@@ -35,7 +34,7 @@ type osdDumpAnswer struct {
 	NodeFlags map[string][]string `json:"crush_node_flags"`
 }
 
-// OSDs returns every OSD that the OSD map knows.
+// OSDs returns every OSD that the OSD map knows (docs.ceph.com, "Monitoring OSDs").
 func (c *conn) OSDs(ctx context.Context) ([]ceph.OSD, error) {
 	var dump osdDumpAnswer
 	if err := c.ask(ctx, command{"prefix": "osd dump"}, &dump); err != nil {
@@ -45,7 +44,44 @@ func (c *conn) OSDs(ctx context.Context) ([]ceph.OSD, error) {
 	if err := c.ask(ctx, command{"prefix": "osd tree"}, &tree); err != nil {
 		return nil, err
 	}
-	return osdsOf(&dump, &tree), nil
+	osds := osdsOf(&dump, &tree)
+	c.addSizes(ctx, osds)
+	return osds, nil
+}
+
+// patience is how long the mgr has for what the mons can be asked without.
+const patience = 5 * time.Second
+
+// addSizes adds what the OSDs have told the mgr of their devices. Without a mgr that answers,
+// or the right to ask it, they stay zero: not known.
+func (c *conn) addSizes(ctx context.Context, osds []ceph.OSD) {
+	var mgr struct {
+		Available bool `json:"available"`
+	}
+	if c.ask(ctx, command{"prefix": "mgr stat"}, &mgr) != nil || !mgr.Available {
+		return
+	}
+	var df struct {
+		Nodes []struct {
+			ID     int   `json:"id"`
+			KB     int64 `json:"kb"`
+			KBUsed int64 `json:"kb_used"`
+		} `json:"nodes"`
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if refused, err := c.askMgr(ctx, command{"prefix": "osd df"}, &df); err != nil || refused != "" {
+		return
+	}
+	at := make(map[int]int, len(osds))
+	for i := range osds {
+		at[osds[i].ID] = i
+	}
+	for _, node := range df.Nodes {
+		if i, ok := at[node.ID]; ok {
+			osds[i].BytesTotal, osds[i].BytesUsed = node.KB<<10, node.KBUsed<<10
+		}
+	}
 }
 
 func osdsOf(dump *osdDumpAnswer, tree *osdTreeAnswer) []ceph.OSD {
@@ -69,7 +105,6 @@ func osdsOf(dump *osdDumpAnswer, tree *osdTreeAnswer) []ceph.OSD {
 	for _, node := range tree.Nodes {
 		if i, ok := at[node.ID]; ok && node.Type == "osd" {
 			osds[i].Class, osds[i].Weight = node.Class, node.Weight
-			osds[i].BytesTotal, osds[i].BytesUsed = node.KB<<10, node.KBUsed<<10
 		}
 	}
 	return osds

@@ -39,7 +39,7 @@ func (w *World) daemons(pods []corev1.Pod) {
 	up := map[int]bool{}
 	w.epoch++
 	for _, pod := range of["osd"] {
-		if w.hasQuorum() && !w.disk(pod).failed && w.database(pod) {
+		if w.hasQuorum() && !w.disk(pod).failed && !w.notPrepared(pod) && w.database(pod) {
 			up[w.osd(pod)] = true
 			w.disk(pod).epoch = w.epoch
 		}
@@ -49,6 +49,13 @@ func (w *World) daemons(pods []corev1.Pod) {
 			w.Ceph.Down(d.id)
 		}
 	}
+}
+
+// notPrepared reports whether a disk that was put in place of an OSD's is refused, as cairn-daemon does.
+func (w *World) notPrepared(pod *corev1.Pod) bool {
+	var secret corev1.Secret
+	d := w.disk(pod)
+	return d.exchanged && d.uuid == "" && w.has(&secret, pod.Spec.Containers[0].Env[0].ValueFrom.SecretKeyRef.Name) && string(secret.Data["formatted"]) == "true"
 }
 
 // osd prepares the device of an OSD's pod as cairn-daemon does, and starts it.
@@ -77,7 +84,9 @@ func (w *World) osd(pod *corev1.Pod) int {
 	if d.grown {
 		size *= 2
 	}
-	w.Ceph.Boot(id, hostIn(pod, &secret), size)
+	weight, err := strconv.ParseFloat(cmp.Or(flag(args, "--osd-crush-initial-weight"), "0"), 64)
+	require.NoError(w.t, err)
+	w.Ceph.Boot(id, hostIn(pod, &secret), size, weight)
 	return id
 }
 
@@ -151,7 +160,11 @@ func (w *World) setFailed(node, device string, failed bool) {
 
 // Plug gives a node a blank disk, in place of one of that name.
 func (w *World) Plug(node, device string) {
-	w.disks[node+"/"+device] = &disk{node: node, name: device}
+	before := w.disks[node+"/"+device]
+	w.disks[node+"/"+device] = &disk{node: node, name: device, exchanged: before != nil}
+	if before != nil && before.uuid != "" {
+		w.Ceph.Down(before.id)
+	}
 	w.report(node)
 }
 

@@ -16,6 +16,19 @@ func (w *World) found(keys *corev1.Secret) {
 	}
 }
 
+// keysOf the users in a keyring.
+func keysOf(keyring []byte) map[string]ceph.Key {
+	keys, entity := map[string]ceph.Key{}, ""
+	for line := range strings.Lines(string(keyring)) {
+		if name, ok := strings.CutPrefix(line, "["); ok {
+			entity, _, _ = strings.Cut(name, "]")
+		} else if key, ok := strings.CutPrefix(line, "key = "); ok {
+			keys[entity] = ceph.Key(strings.TrimSpace(key))
+		}
+	}
+	return keys
+}
+
 // enter has a daemon whose pod is new log in with the key that the pod got. One that goes
 // on needs no key.
 func (w *World) enter(entity string, pod *corev1.Pod) {

@@ -33,9 +33,18 @@ func (w *World) fromOSDs(job *batchv1.Job, command []string, running []corev1.Po
 		}
 	}
 	newest := 0
-	for _, d := range w.disks {
-		if d.node == node && !d.failed && d.fsid == flag(command, "--fsid") {
-			newest = max(newest, d.epoch)
+	for i, word := range command {
+		if word != "--osd" {
+			continue
+		}
+		found := false
+		for _, d := range w.disks {
+			if d.node == node && !d.failed && d.fsid == flag(command, "--fsid") && strings.Contains(command[i+1], d.uuid) {
+				newest, found = max(newest, d.epoch), true
+			}
+		}
+		if !found {
+			return // it fails, and tries again
 		}
 	}
 	w.succeed(job, fmt.Sprintf(`{"first": 1, "last": %d}`, newest))
@@ -54,6 +63,7 @@ func (w *World) makeStore(job *batchv1.Job, node string, command []string) {
 	var keys corev1.Secret
 	require.True(w.t, w.has(&keys, job.Spec.Template.Spec.Volumes[len(job.Spec.Template.Spec.Volumes)-1].Secret.SecretName))
 	require.NotEmpty(w.t, keys.Data["keyring"])
+	w.Ceph.SetKeys(keysOf(keys.Data["keyring"]))
 	_, endpoint, _ := strings.Cut(flag(command, "--endpoint"), "[v2:")
 	address, _, _ := strings.Cut(endpoint, ":3300,")
 	w.stores[node+"/"+name] = &store{fsid: fsid, epoch: 1, mons: []string{name}, address: address}

@@ -72,6 +72,7 @@ type disk struct {
 	uuid, fsid string
 	id         int
 	failed     bool // neither shown nor readable
+	exchanged  bool // put in place of another, under its name
 	dbOf       string
 	claim      types.UID // of the device of a claim, whose node is claimed
 	grown      bool      // to the double

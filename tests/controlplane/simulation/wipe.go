@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/operator/kube"
 )
 
@@ -23,14 +24,9 @@ func (w *World) jobs(running []corev1.Pod) {
 	for i := range jobs.Items {
 		job := &jobs.Items[i]
 		node := job.Spec.Template.Spec.NodeName
-		if job.DeletionTimestamp != nil { // in the foreground: it goes once its pod is gone
+		if job.DeletionTimestamp != nil && !w.lost[node] { // in the foreground: it goes once its pod is gone
 			w.removePods(func(pod *corev1.Pod) bool { return pod.Name == job.Name })
 			job.Finalizers = nil
-			require.NoError(w.t, client.IgnoreNotFound(w.Client.Update(w.context(), job)))
-			continue
-		}
-		if job.DeletionTimestamp != nil && !w.lost[node] {
-			job.Finalizers = nil // its pods are gone
 			require.NoError(w.t, client.IgnoreNotFound(w.Client.Update(w.context(), job)))
 			continue
 		}
@@ -39,6 +35,10 @@ func (w *World) jobs(running []corev1.Pod) {
 		}
 		if job.Labels[kube.LabelComponent] == "free-db" {
 			w.freeDB(job, running)
+			continue
+		}
+		if job.Labels[kube.LabelComponent] == "wipe-osd" {
+			w.wipeOSD(job, running)
 			continue
 		}
 		if job.Labels[kube.LabelComponent] == "mon-recovery" {
@@ -68,6 +68,35 @@ func (w *World) freeDB(job *batchv1.Job, running []corev1.Pod) {
 	for _, d := range w.disks {
 		if d.node == job.Spec.Template.Spec.NodeName && d.dbOf == uuid {
 			d.dbOf = ""
+			w.report(d.node)
+		}
+	}
+	job.Status.Succeeded = 1
+	require.NoError(w.t, w.Client.Status().Update(w.context(), job))
+}
+
+// wipeOSD empties the disk of an OSD that has left.
+func (w *World) wipeOSD(job *batchv1.Job, running []corev1.Pod) {
+	command := job.Spec.Template.Spec.Containers[0].Command
+	uuid := flag(command, "--osd")
+	for _, pod := range running {
+		if pod.Labels[kube.LabelComponent] == "osd" && flag(pod.Spec.Containers[0].Command, "--uuid") == uuid {
+			w.violated("the disk of %s was emptied while it ran", pod.Name)
+		}
+	}
+	if w.knows(uuid) {
+		w.violated("the disk of OSD %s was emptied, which Ceph knows", uuid)
+	}
+	var clusters v1alpha1.StorageClusterList
+	require.NoError(w.t, w.Client.List(w.context(), &clusters, client.InNamespace(w.Namespace)))
+	for i := range clusters.Items {
+		if clusters.Items[i].Spec.Storage.OnRemoval != v1alpha1.RemovalWipe {
+			w.violated("the disk of OSD %s was emptied, though the spec says that it is kept", uuid)
+		}
+	}
+	for _, d := range w.disks {
+		if d.node == job.Spec.Template.Spec.NodeName && d.uuid == uuid && d.fsid == flag(command, "--fsid") && !d.failed {
+			*d = disk{node: d.node, name: d.name}
 			w.report(d.node)
 		}
 	}

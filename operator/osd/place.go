@@ -1,0 +1,96 @@
+package osd
+
+import (
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/operator/kube"
+)
+
+// Made is an OSD that there is: where it is said to be, and whether it has served data and
+// does not run now.
+type Made struct {
+	Target
+	Stopped bool
+}
+
+// place is a device of a node, by its kernel name.
+type place struct{ node, device string }
+
+// places are the devices of a cluster's OSDs, by the OSDs' UUIDs: where each was made, and
+// where nodes that answer show it.
+type places struct {
+	fsid  string
+	made  map[string]Made
+	shown map[string][]place
+}
+
+// see adds what a node shows. What one showed that does not answer now may be elsewhere since.
+func (p places) see(node *corev1.Node, seen *v1alpha1.NodeStorage) {
+	if seen == nil || !kube.NodeAnswers(node) {
+		return
+	}
+	for _, device := range seen.Status.Devices {
+		if ours(device, p.fsid) {
+			p.shown[device.OSD.UUID] = append(p.shown[device.OSD.UUID], place{node.Name, device.Name})
+		}
+	}
+}
+
+// uuid of the OSD on a device: that of its label, or one that follows from the cluster and the
+// name of the device. A name may come to another device, when it is that of a slot: the OSD
+// that was made under it is elsewhere now, or the spec says that it is replaced by the device
+// of the same name. The next UUID in a row follows then.
+func (p places) uuid(node string, want v1alpha1.StorageDevice, device v1alpha1.Device) string {
+	if ours(device, p.fsid) {
+		return device.OSD.UUID
+	}
+	name := or(device.ID, want.Name)
+	uuid := UUID(p.fsid, node, name)
+	for nth := 2; ; nth++ {
+		next := UUID(p.fsid, node, fmt.Sprintf("%s#%d", name, nth))
+		elsewhere := slices.ContainsFunc(p.shown[uuid], func(at place) bool { return at != place{node, device.Name} })
+		exchanged := want.Replaces == p.made[uuid].Device && want.Replaces != "" && p.made[uuid].Stopped
+		if _, further := p.made[next]; !further && !elsewhere && !exchanged {
+			return uuid
+		}
+		uuid = next
+	}
+}
+
+// withoutCopies drops the targets that bear the OSD of another device: a disk that was copied
+// holds what the OSD was then, and to run it from there would undo what it has written since.
+// The one on which the OSD was made last is its device, while a node shows it.
+func (p places) withoutCopies(targets []Target, inventory map[string]*v1alpha1.NodeStorage) (kept []Target, problems []Problem) {
+	named := map[string]int{}
+	for _, t := range targets {
+		named[t.UUID]++
+	}
+	at := func(t Target) place {
+		if device := Find(inventory[t.Node], t.Device); device != nil {
+			return place{t.Node, device.Name}
+		}
+		return place{t.Node, ""}
+	}
+	for _, t := range targets {
+		made := p.made[t.UUID].Target
+		if named[t.UUID] < 2 && len(p.shown[t.UUID]) < 2 || at(t) == at(made) {
+			kept = append(kept, t)
+			continue
+		}
+		problems = append(problems, Problem{v1alpha1.ReasonDeviceRefused, fmt.Sprintf(
+			"device %q on node %s is refused: it bears an OSD (%s) that another device bears too%s. One of them is a copy, and run from it the OSD would lose what it has written since. Take the copy out of spec.storage, and out of its node, or wipe it",
+			t.Device, t.Node, t.UUID, belongsOn(made))})
+	}
+	return kept, problems
+}
+
+func belongsOn(made Target) string {
+	if made.Device == "" {
+		return ""
+	}
+	return ", and it belongs on " + made.Where()
+}
