@@ -40,7 +40,7 @@ const (
 )
 
 // opening bounds what cryptsetup does.
-const opening = 2 * time.Minute
+const opening = 5 * time.Minute
 
 // encryptedLabel is what a LUKS2 header of one of Cairn's OSDs says; nil for anything else.
 func encryptedLabel(header []byte) *label {
