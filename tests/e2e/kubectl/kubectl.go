@@ -21,14 +21,15 @@ const Namespace = "cairn-system"
 func Run(ctx context.Context, args ...string) (string, error) { return RunWith(ctx, "", args...) }
 
 // RunWith is Run with a text on standard input. A kubelet that has only just started refuses a
-// command in a pod before it has heard of the pod: nothing ran then, and it is asked again.
+// command in a pod before it has heard of the pod or started its containers: nothing ran then,
+// and it is asked again.
 func RunWith(ctx context.Context, input string, args ...string) (string, error) {
 	var out string
 	var err error
 	what := "kubectl " + strings.Join(args, " ")
 	if waited := Until(ctx, "the pod's kubelet to know it: "+what, func() (bool, string) {
 		out, err = runOnce(ctx, input, args...)
-		return err == nil || !strings.Contains(err.Error(), "unable to upgrade connection: pod does not exist"), fmt.Sprint(err)
+		return err == nil || !strings.Contains(err.Error(), "unable to upgrade connection: "), fmt.Sprint(err)
 	}); waited != nil {
 		return out, waited
 	}
