@@ -73,7 +73,7 @@ func (p *planner) replaceGap(old osd.Target, known *ceph.OSD) string {
 	// new one the same.
 	const rounding = 1e-4
 	if size := p.o.sizeOf(*by) / tib; size < known.Weight*0.99-rounding && !exactly(known.Weight, by.Weight) {
-		return fmt.Sprintf("it has the size for that place: %s has %.1f GiB, and the place in Ceph's CRUSH map is for %.1f GiB. Take a larger device, or say that this one is to have the weight of the place (weight: %[4].5fTi), or leave out 'replaces': it then becomes an OSD of its own size, under a new ID",
+		return fmt.Sprintf("it has the size for that place: %s has %.1f GiB, and the place in Ceph's CRUSH map is for %.1f GiB. Take a larger device, or say that this one is to have the weight of the place (weight: %.5fTi), or leave out 'replaces': it then becomes an OSD of its own size, under a new ID",
 			by.Device, size*1024, known.Weight*1024, known.Weight)
 	}
 	return ""
