@@ -37,7 +37,7 @@ func testEncryptedOSD(b *bench) {
 	require.NoError(b, err)
 	require.Contains(b, out, "osd.3 on "+osdDevice+": created\n")
 	require.Contains(b, out, osdMap+": 0 ")
-	require.Regexp(b, `crypt aes-xts-plain64.*\n3$`, out)
+	require.Regexp(b, `crypt aes-xts-plain64.*\n3\n$`, out)
 	b.closes()
 	require.Equal(b, "0", b.run("sh", "-c", "for at in 0 1024; do dd if=/tmp/osd/disk bs=1M skip=$at count=32 status=none; done | tr -c '[:print:]' '\\n' | grep -c -e 'bluestore block device' -e "+osdKey+" || true"),
 		"nothing of what is inside is on the device in the clear")
