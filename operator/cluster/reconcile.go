@@ -120,6 +120,14 @@ func (r *Reconciler) Look(ctx context.Context, cluster *v1alpha1.StorageCluster)
 	if err != nil {
 		return nil, nil, err
 	}
+	want := desired(observed, r.Image)
+	if len(want.Leaving) == 0 {
+		return observed, want, nil
+	}
+	// A disk that an old list does not show may have been moved: its OSD does not leave then.
+	if err := r.observeInventory(ctx, observed, r.Live); err != nil {
+		return nil, nil, err
+	}
 	return observed, desired(observed, r.Image), nil
 }
 

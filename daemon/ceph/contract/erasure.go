@@ -2,6 +2,7 @@ package contract
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -79,13 +80,17 @@ func (s *suite) usageOfCoded(t *testing.T, data ceph.PoolSpec) {
 	}
 	for _, data.QuotaBytes = range []int64{1 << 30, 0} {
 		require.NoError(t, s.conn.EnsurePool(s.ctx, data))
-		usage, err := s.conn.PoolUsage(s.ctx, s.poolID)
-		require.NoError(t, err)
+		var usage *ceph.PoolUsage
+		require.Eventually(t, func() bool { // a new pool's share is not told at once
+			var err error
+			usage, err = s.conn.PoolUsage(s.ctx, s.poolID)
+			require.NoError(t, err)
+			return usage.Available > 0
+		}, time.Minute, 100*time.Millisecond)
 		require.Equal(t, "contract-coded", usage.Name)
 		require.Equal(t, data.Name, usage.DataPool)
 		require.Equal(t, data.QuotaBytes, usage.Quota)
 		require.False(t, usage.Full)
-		require.Positive(t, usage.Available)
 	}
 }
 

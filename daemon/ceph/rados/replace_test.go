@@ -66,7 +66,9 @@ func TestALostOSDIsDestroyedOnlyWhileTheOthersServeEverything(t *testing.T) {
 	renewed := before
 	renewed.UUID, renewed.New = uuid.NewString(), true
 	require.NoError(t, conn.RenewOSD(t.Context(), 2, renewed.UUID, key))
-	require.Equal(t, renewed, of(2), "its place, weight and class are as before")
+	now := of(2)
+	now.BytesUsed = renewed.BytesUsed // is heard of at some other moment
+	require.Equal(t, renewed, now, "its place, weight and class are as before")
 }
 
 func requireKind(t *testing.T, want ceph.Kind, err error) {
