@@ -28,6 +28,7 @@ func TestAllIsProxied(t *testing.T) {
 		reflect.TypeFor[places.Source]():      everywhere{},
 		reflect.TypeFor[controller.Keys]():    keys{},
 		reflect.TypeFor[node.Keys]():          opener{},
+		reflect.TypeFor[attach.Renewer]():     kernel{},
 		reflect.TypeFor[node.Labels]():        labels(nil),
 	}
 	// Clusters run calls over connections, which a proxied connector makes.

@@ -386,6 +386,16 @@ func (p image) WriteZeroes(a0 int64, a1 int64) (err error) {
 	return
 }
 
+type kernel struct {
+	life *life
+	real attach.Renewer
+}
+
+func (p kernel) Renew(a0 context.Context, a1 ceph.Credentials) (r0 map[string]string, err error) {
+	err = p.life.call("Renewer.Renew", func() error { r0, err = p.real.Renew(a0, a1); return err })
+	return
+}
+
 type keys struct {
 	life *life
 	real controller.Keys

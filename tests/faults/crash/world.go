@@ -239,13 +239,20 @@ func (w *world) startNode(ctx context.Context, l *life, s *grpc.Server) error {
 		Attacher: w.mutant.attacher(attacher{l, w.attacher}), Host: w.mutant.host(machine{l, w.host}),
 		Journal: journal.Journal{Dir: w.mutant.journal(state)}, Credentials: source{l, w.secrets},
 		Clusters:          connections.New(source{l, w.secrets}, reached, connections.Timeouts),
-		EncryptedAttacher: attacher{l, w.attacher}, Keys: opener{l, &kms.Keys{}}, Labels: labels(l)}
+		EncryptedAttacher: attacher{l, w.attacher}, Keys: opener{l, &kms.Keys{}}, Labels: labels(l), Kernel: kernel{l, mapsNothing{}}}
 	csi.RegisterIdentityServer(s, &identity.Server{Version: "test"})
 	csi.RegisterNodeServer(s, n)
 	if err := n.Reconcile(ctx); err != nil && w.plan.fault == Kill {
 		return err // else the plugin serves all the same
 	}
 	return nil
+}
+
+// mapsNothing is a kernel that has no images mapped.
+type mapsNothing struct{}
+
+func (mapsNothing) Renew(context.Context, ceph.Credentials) (map[string]string, error) {
+	return nil, nil
 }
 
 // disk is the node's disk as one process sees it: by a path of its own, so that

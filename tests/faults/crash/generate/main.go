@@ -33,6 +33,7 @@ var proxied = map[string]reflect.Type{
 	"nodes":      reflect.TypeFor[controller.Nodes](),
 	"keys":       reflect.TypeFor[controller.Keys](),
 	"opener":     reflect.TypeFor[node.Keys](),
+	"kernel":     reflect.TypeFor[attach.Renewer](),
 	"volumes":    reflect.TypeFor[controller.Volumes](),
 	"everywhere": reflect.TypeFor[places.Source](),
 }
