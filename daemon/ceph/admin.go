@@ -71,6 +71,10 @@ type Admin interface {
 	// NotOKToStop says why OSDs cannot all be down at once, beside those that are
 	// down already, in Ceph's words; empty when every PG goes on serving.
 	NotOKToStop(ctx context.Context, ids []int) (string, error)
+	// Unreported says which PGs of an OSD have not told how they are since it came up, or
+	// are not clean; empty when all have and are. Until then Status may count the PGs that
+	// were clean before the OSD restarted. NotFound when the OSD map does not have it.
+	Unreported(ctx context.Context, id int) (string, error)
 	// SetNoOut keeps Ceph from taking the OSDs of a host out when they are down, or
 	// ends that. The host is a bucket of the CRUSH map: NotFound when it is none.
 	SetNoOut(ctx context.Context, host string, on bool) error
@@ -126,6 +130,11 @@ type HealthCheck struct {
 	Severity string // HEALTH_WARN
 	Summary  string // 1 osds down
 	Muted    bool
+}
+
+// CleanPG reports of a PG's state whether all its data is where it should be, as often as it should.
+func CleanPG(state string) bool {
+	return state == "active+clean" || state == "active+clean+scrubbing" || state == "active+clean+scrubbing+deep"
 }
 
 // OSD is one entry of the OSD map.

@@ -70,6 +70,9 @@ type CephState struct {
 	Needed map[int]string
 	// Missed says, of each OSD whose lost device is replaced, what is not served without it.
 	Missed map[int]string
+	// Unreported says which PGs have not told how they are since their OSD started, while
+	// Status counts all as clean.
+	Unreported string
 	// Stopping are OSDs of which Ceph was asked whether they may be down together,
 	// NotOKToStop is its answer.
 	Stopping    []int
@@ -214,6 +217,9 @@ func (r *Reconciler) observeCeph(ctx context.Context, o *Observed) {
 	ctx, cancel := context.WithTimeout(ctx, connection.Timeout)
 	defer cancel()
 	if o.Ceph, err = askCeph(ctx, conn, o); err == nil {
+		err = o.askReported(ctx, conn)
+	}
+	if err == nil {
 		err = o.askToStop(ctx, conn)
 	}
 	if err == nil {

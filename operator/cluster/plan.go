@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/operator/disruption"
 	"github.com/cairn-storage/cairn/operator/kube"
 	"github.com/cairn-storage/cairn/operator/mon"
@@ -402,15 +403,14 @@ func unclean(state *CephState) string {
 		return fmt.Sprintf("all OSDs are up (%d of %d are)", s.OSDsUp, s.OSDsIn)
 	}
 	for _, pgs := range slices.Sorted(maps.Keys(s.PGs)) {
-		if !cleanPGs(pgs) {
+		if !ceph.CleanPG(pgs) {
 			return fmt.Sprintf("all PGs are active+clean (%d are %s)", s.PGs[pgs], pgs)
 		}
 	}
+	if state.Unreported != "" {
+		return fmt.Sprintf("all PGs have told that they are active+clean (%s)", state.Unreported)
+	}
 	return ""
-}
-
-func cleanPGs(state string) bool {
-	return state == "active+clean" || state == "active+clean+scrubbing" || state == "active+clean+scrubbing+deep"
 }
 
 // waitForOSDs waits until every OSD is up.

@@ -314,6 +314,12 @@ func TestChangedOSDsRestartNodeByNodeWhileAllPGsAreClean(t *testing.T) {
 			require.Equal(t, "all PGs are active+clean (1 are active+degraded)", s.gates()["osd-0"])
 		}
 	})
+	t.Run("none while a PG has not told how it is since the last restart", func(t *testing.T) {
+		s := changed(t)
+		s.Ceph.Unreported = "PG 1.7 of osd.3 has not"
+		require.Empty(t, s.open())
+		require.Equal(t, "all PGs have told that they are active+clean (PG 1.7 of osd.3 has not)", s.gates()["osd-0"])
+	})
 	t.Run("none while another OSD is down", func(t *testing.T) {
 		s := changed(t)
 		s.Ceph.OSDs[5].Up, s.Ceph.Status.OSDsUp = false, 5

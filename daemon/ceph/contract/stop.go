@@ -25,6 +25,16 @@ func (s *suite) stopping(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEmpty(t, why, "with every OSD down no PG serves")
 
+	for _, id := range up {
+		require.Eventually(t, func() bool {
+			why, err := s.conn.Unreported(s.ctx, id)
+			require.NoError(t, err)
+			return why == ""
+		}, time.Minute, 100*time.Millisecond, "the PGs of osd.%d tell that they are clean", id)
+	}
+	_, err = s.conn.Unreported(s.ctx, 999)
+	requireKind(t, ceph.NotFound, err)
+
 	requireKind(t, ceph.NotFound, s.conn.SetNoOut(s.ctx, "no-such-host", true))
 	requireKind(t, ceph.NotFound, s.conn.SetNoOut(s.ctx, "osd.0", true))
 	for _, on := range []bool{true, false} {

@@ -318,6 +318,11 @@ func (p conn) StillNeeded(a0 context.Context, a1 int) (r0 string, err error) {
 	return
 }
 
+func (p conn) Unreported(a0 context.Context, a1 int) (r0 string, err error) {
+	err = p.life.call("Conn.Unreported", func() error { r0, err = p.real.Unreported(a0, a1); return err })
+	return
+}
+
 func (p conn) UnsetConfig(a0 context.Context, a1 string, a2 string) (err error) {
 	err = p.life.call("Conn.UnsetConfig", func() error { err = p.real.UnsetConfig(a0, a1, a2); return err })
 	return
