@@ -113,7 +113,7 @@ func (c Collection) empty(ctx context.Context, root *os.Root) error {
 		if err != nil {
 			return fmt.Errorf("look for the store of mon %s: %w", name, err)
 		}
-		if seen, err := monmapOf(ctx, name, c.path(store)); err != nil || seen.Epoch > 0 {
+		if seen, err := monmapOf(ctx, name, c.path(store)); err != nil || seen.Epoch > 0 || seen.FSID != c.FSID {
 			return errors.Join(fmt.Errorf("mon %s has its store on this node, at %s: rebuild the quorum from it; or, when it cannot be used, move it away", name, c.path(store)), err)
 		}
 		aside := c.Name + "." + store

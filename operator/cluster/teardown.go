@@ -96,6 +96,7 @@ func (t *Teardown) Plan() []Step {
 		steps, gate = append(steps, begin), "the destruction is written down"
 	}
 	steps = append(steps, t.stop(gate)...)
+	steps = append(steps, t.endWork(gate)...)
 	if gate == "" && len(steps) > 0 {
 		gate = "all daemons have stopped"
 	}
@@ -110,6 +111,25 @@ func (t *Teardown) Plan() []Step {
 	if left := t.objects(); len(left) > 0 {
 		s := step("forget", "delete the cluster's Services, claims, ConfigMaps and Secrets, its keys as the last", "no disk bears its data any more", gate)
 		s.Delete = left
+		steps = append(steps, s)
+	}
+	return steps
+}
+
+// endWork are the steps until no Job works on a disk or a mon's store that is to be
+// removed: it would fail, or bring back what has been.
+func (t *Teardown) endWork(gate string) (steps []Step) {
+	for _, name := range slices.Sorted(maps.Keys(t.Jobs)) {
+		job := t.Jobs[name]
+		node := job.Spec.Template.Spec.NodeName
+		if job.Labels[kube.LabelComponent] == wipeComponent || job.Status.Succeeded > 0 || job.DeletionTimestamp != nil && t.skipped(node) {
+			continue
+		}
+		s := t.endJob(name, job, "what it works on is to be removed")
+		if job.DeletionTimestamp != nil {
+			s.Gate, s.Reason = t.absent(node), v1alpha1.ReasonNodeGone
+		}
+		s.Gate = cmp.Or(s.Gate, gate)
 		steps = append(steps, s)
 	}
 	return steps

@@ -197,6 +197,40 @@ func TestANodeThatIsGoneIsNamedAndCanBeSkipped(t *testing.T) {
 	}
 }
 
+// A Job of the quorum's rebuilding ends before the disks that it reads are emptied: it would
+// bring back the directory that it works in.
+func TestARebuildingEndsBeforeItsClusterIsDestroyed(t *testing.T) {
+	for name, end := range map[string]func(s *site){
+		"the node comes back": func(s *site) { s.Return("node3") },
+		"the node is skipped": func(s *site) {
+			s.edit(func(c *v1alpha1.StorageCluster) { c.Spec.Deletion.SkipNodes = []v1alpha1.NodeName{"node3"} })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := scorched(t)
+			s.recoverFromOSDs()
+			s.dieAtWork("node3")
+			s.edit(func(c *v1alpha1.StorageCluster) {
+				c.Spec.Deletion = v1alpha1.DeletionSpec{Policy: v1alpha1.DeletionDestroy, Confirmation: "yes-destroy-all-data-of-main"}
+			})
+			s.delete()
+			s.looks(10)
+			blocker := s.cluster().Status.Blocker
+			require.Equal(t, v1alpha1.ReasonNodeGone, blocker.Reason)
+			require.Contains(t, blocker.Message, "node node3 is ready")
+			require.Len(t, s.OSDs(), 3, "no disk is emptied while the Job may go on")
+			end(s)
+			s.looksUntilGone()
+			s.Return("node3")
+			s.Step()
+			for place := range s.OSDs() {
+				require.Equal(t, "node3/disk1", place, "but what was given up")
+			}
+			require.Empty(t, s.Wrong())
+		})
+	}
+}
+
 func TestANodeThatComesBackIsWiped(t *testing.T) {
 	s := doomed(t)
 	s.Lose("node3")

@@ -50,6 +50,11 @@ func (w *World) jobs(running []corev1.Pod) {
 				w.violated("the disks of %s were emptied while %s ran", node, pod.Name)
 			}
 		}
+		for _, other := range jobs.Items {
+			if other.Labels[kube.LabelComponent] == "mon-recovery" && other.Spec.Template.Spec.NodeName == node && other.Status.Succeeded == 0 {
+				w.violated("the disks of %s were emptied while Job %s worked there", node, other.Name)
+			}
+		}
 		w.wipe(node, job.Spec.Template.Spec.Containers[0].Command)
 		job.Status.Succeeded = 1
 		require.NoError(w.t, w.Client.Status().Update(w.context(), job))
