@@ -39,6 +39,7 @@ const (
 	ReasonPodFailing            = "PodFailing"
 	ReasonKeysMismatch          = "KeysMismatch"
 	ReasonMonsMissing           = "MonsMissing"
+	ReasonNetworkMismatch       = "NetworkMismatch"
 	ReasonKeysMissing           = "KeysMissing"
 	ReasonCephUnreachable       = "CephUnreachable"
 	ReasonQuorumLost            = "QuorumLost"

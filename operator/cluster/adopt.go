@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -70,6 +71,26 @@ func monsMissing(o *Observed, _ *Desired, _ []Step) *v1alpha1.Blocker {
 	}
 	return blocker(v1alpha1.ReasonMonsMissing, "the Services of the cluster's mons are gone, which say where each mon has its store and which address it has. New mons would know nothing of the data, so none is started. Restore the Services %s from a backup, with their annotations and cluster IPs",
 		mon.ObjectName(o.Cluster, "…"))
+}
+
+// onOtherNetwork reports whether the mons have addresses of another network than the
+// spec's: their stores name these addresses, and mons with others would not find each other.
+func (o *Observed) onOtherNetwork() bool {
+	return slices.ContainsFunc(monServices(o.Services), func(s corev1.Service) bool {
+		return (s.Spec.ClusterIP == corev1.ClusterIPNone) != mon.OnHost(o.Cluster)
+	})
+}
+
+func networkMismatch(o *Observed, _ *Desired, _ []Step) *v1alpha1.Blocker {
+	if !o.onOtherNetwork() {
+		return nil
+	}
+	was := "host"
+	if mon.OnHost(o.Cluster) {
+		was = "pod"
+	}
+	return blocker(v1alpha1.ReasonNetworkMismatch, "the mons of the data that was kept have addresses of the %s network, which their stores name, so none is started with others. Delete this StorageCluster with spec.deletion.policy Retain, and make it with spec.network.provider: %s",
+		was, was)
 }
 
 // lastMon is the last name that a mon was given.

@@ -135,6 +135,22 @@ func TestMonsThatNobodyFindsAreNotMadeAnewForKeptData(t *testing.T) {
 	k.refusedFor(v1alpha1.ReasonMonsMissing, "main-mon-…", "from a backup")
 }
 
+func TestMonsOfAnotherNetworkAreNotStarted(t *testing.T) {
+	k := newKept(t)
+	services := k.monServices()
+	cluster := k.Cluster(k.name, onHost)
+	k.looks(8)
+	c := k.cluster()
+	require.Equal(t, v1alpha1.ReasonNetworkMismatch, c.Status.Blocker.Reason)
+	require.Contains(t, c.Status.Blocker.Message, "make it with spec.network.provider: pod")
+	require.Empty(t, k.Quorum())
+	require.Equal(t, services, k.monServices())
+	require.NoError(t, k.Client.Delete(t.Context(), cluster))
+	k.looksUntilGone()
+	k.Cluster(k.name)
+	k.adopted()
+}
+
 // Two mons without their stores would be a majority that knows nothing.
 func TestMonsWithoutTheirStoresFormNoQuorum(t *testing.T) {
 	k := newKept(t)

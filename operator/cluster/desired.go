@@ -61,7 +61,7 @@ func desired(o *Observed, helperImage string) *Desired {
 			count, count, len(d.Mons))})
 	}
 	d.desireOptions(o)
-	if o.Keys == nil || o.monsMissing() || d.Options == nil {
+	if o.Keys == nil || o.monsMissing() || o.onOtherNetwork() || d.Options == nil {
 		return d
 	}
 	for _, m := range d.Mons {

@@ -98,7 +98,7 @@ func planOf(steps []Step) (plan []v1alpha1.PlanStep) {
 // blockerOf chains the rules that say what holds things up: the first that
 // finds something wins.
 func blockerOf(o *Observed, d *Desired, steps []Step) *v1alpha1.Blocker {
-	rules := []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{inUse, keysMissing, monsMissing, recoveryHeld, quorumLost, monNodesMissing, imageUnusable, upgradeRefused, encryptionKeyLost, diskFailed, storageFull, podFailing, upgradeHalted, invalidOption, deviceProblem, nodeLost, noQuorum, stepFailed, drainBlocked, nodeDrained, unapproved, gated}
+	rules := []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{inUse, keysMissing, monsMissing, networkMismatch, recoveryHeld, quorumLost, monNodesMissing, imageUnusable, upgradeRefused, encryptionKeyLost, diskFailed, storageFull, podFailing, upgradeHalted, invalidOption, deviceProblem, nodeLost, noQuorum, stepFailed, drainBlocked, nodeDrained, unapproved, gated}
 	if recovering(o.Cluster) != nil {
 		rules = []func(*Observed, *Desired, []Step) *v1alpha1.Blocker{keysMissing, stepFailed, nodeGone, podFailing, gated}
 	}

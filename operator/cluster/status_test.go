@@ -188,7 +188,7 @@ var elsewhere = []string{"StepFailed", "InUse", "WrongNamespace", "ClusterNotFou
 	"OneAtATime", "Protected", "DrainBlocked", "NodeDrained", "NodeLost", "NeedsApproval",
 	"NoRoom", "NotSafeToChange", "PlacingData", "Deleting", "NotConfirmed", "NodeGone",
 	"ImageUnusable", "UpgradeRefused", "UpgradeHalted", "QuorumLost", "RecoveryRefused", "DataLost", "OldClients", "ClaimLost", "ClaimNotUsable",
-	"EncryptionUnavailable", "EncryptionKeyMissing", "AllEncrypted", "NotAllEncrypted"}
+	"NetworkMismatch", "EncryptionUnavailable", "EncryptionKeyMissing", "AllEncrypted", "NotAllEncrypted"}
 
 func TestEveryReasonIsEmittedBySomeRule(t *testing.T) {
 	emitted := map[string]bool{}
