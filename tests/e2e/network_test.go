@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,9 +21,10 @@ func encryptsConnections(t *testing.T) {
 	require.NotEmpty(t, modesOf(t)["crc"], "without encryption data goes as it is")
 
 	setNetwork(t, `{"encryption": true}`)
-	for _, pod := range strings.Fields(before) {
-		require.NotContains(t, podsOf(t, "mon,mgr,osd"), pod, "all daemons restarted")
-	}
+	require.NoError(t, kubectl.Until(bounded(t), "all daemons to have restarted", func() (bool, string) {
+		now := podsOf(t, "mon,mgr,osd")
+		return !slices.ContainsFunc(strings.Fields(before), func(pod string) bool { return strings.Contains(now, pod) }), now
+	}))
 	require.NoError(t, kubectl.Until(bounded(t), "all connections to be encrypted", func() (bool, string) {
 		modes := modesOf(t)
 		return modes["crc"] == 0 && modes["secure"] > 0, fmt.Sprint(modes)
