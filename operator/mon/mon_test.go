@@ -39,6 +39,12 @@ func TestAssign(t *testing.T) {
 			have: []Mon{{Name: "a", Node: "n2", Address: "10.0.0.1", Founders: []string{"a"}}}, nodes: three, count: 3,
 			want: []Mon{{Name: "a", Node: "n2", Address: "10.0.0.1", Founders: []string{"a"}},
 				{Name: "b", Node: "n1", Founders: []string{"a"}}, {Name: "c", Node: "n3", Founders: []string{"a"}}}},
+		"the first that were not made at once found it with those that were": {
+			have: []Mon{{Name: "a", Node: "n1", Founders: all}}, nodes: three, count: 3,
+			want: []Mon{{Name: "a", Node: "n1", Founders: all}, {Name: "b", Node: "n2", Founders: all}, {Name: "c", Node: "n3", Founders: all}}},
+		"but once there was a quorum nobody founds another": {
+			have: []Mon{{Name: "a", Node: "n1", Founders: all, Joined: true}}, nodes: three, count: 2,
+			want: []Mon{{Name: "a", Node: "n1", Founders: all, Joined: true}, {Name: "b", Node: "n2", Founders: []string{"a"}}}},
 		"mons spread over zones before nodes": {
 			nodes: []corev1.Node{node("n1", "west"), node("n2", "west"), node("n3", "east"), node("n4", "north")}, count: 3,
 			want: []Mon{{Name: "a", Node: "n1", Founders: all}, {Name: "b", Node: "n3", Founders: all}, {Name: "c", Node: "n4", Founders: all}}},
