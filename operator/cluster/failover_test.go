@@ -146,3 +146,20 @@ func TestTwoMonsWithoutTheirStoresFoundNothing(t *testing.T) {
 	require.Equal(t, fsid, s.converge().Status.FSID)
 	require.Equal(t, osds, s.OSDs())
 }
+
+func TestAMonWhoseServiceIsDeletedIsReplaced(t *testing.T) {
+	s := clocked(t)
+	remove := func(name string) { require.NoError(t, s.Client.Delete(t.Context(), s.service("main-mon-"+name))) }
+	remove("c")
+	s.looksUntil("another mon is there", func() bool { return s.quorate() == "abd of abd" })
+	s.converge()
+	require.NotContains(t, s.generations(), "mon-c")
+
+	remove("b")
+	remove("d")
+	s.reconcile()
+	s.looksUntil("both are replaced", func() bool { return s.quorate() == "aef of aef" })
+	s.converge()
+	require.Equal(t, []string{"main-mon-a", "main-mon-e", "main-mon-f"}, s.monServices())
+	require.Equal(t, "f", s.cluster().Status.LastMon)
+}

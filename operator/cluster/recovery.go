@@ -94,9 +94,16 @@ func (o *Observed) lostSince() metav1.Time {
 // why a mon does not run, by name: those that will not by waiting alone.
 func (o *Observed) lostMons() map[string]string {
 	lost := map[string]string{}
-	for _, m := range o.Mons {
+	unrecorded := o.unrecorded()
+	for _, m := range unrecorded {
+		if !mon.OnHost(o.Cluster) {
+			lost[m.Name] = "its Service is gone, and with it its address"
+		}
+	}
+	for _, m := range append(unrecorded, o.Mons...) {
 		node := o.node(m.Node)
 		switch {
+		case lost[m.Name] != "":
 		case node == nil:
 			lost[m.Name] = "node " + m.Node + " is not in Kubernetes any more"
 		case !kube.NodeAnswers(node):
@@ -133,9 +140,22 @@ func stopped(pod *corev1.Pod) string {
 	return ""
 }
 
+// mons is how many there are, as far as that is known without Ceph, and how many of them
+// run or start. Of data that is taken up again Services may be missing, and nothing else
+// tells of their mons: then there are as many as the spec says.
+func (o *Observed) mons(lost map[string]string) (all, run int) {
+	known := len(o.Mons) + len(o.unrecorded())
+	all = known
+	if o.takesUp() {
+		all = max(all, int(o.Cluster.Spec.Mon.Count))
+	}
+	return all, known - len(lost)
+}
+
 // missingForQuorum is how many of the lost mons have to come back.
 func (o *Observed) missingForQuorum(lost map[string]string) int {
-	return len(o.Mons)/2 + 1 - (len(o.Mons) - len(lost))
+	all, run := o.mons(lost)
+	return all/2 + 1 - run
 }
 
 // quorumLost names the mons without which there is no quorum, and the ways out.
@@ -149,6 +169,7 @@ func quorumLost(o *Observed, _ *Desired, _ []Step) *v1alpha1.Blocker {
 	for _, name := range slices.Sorted(maps.Keys(lost)) {
 		whys = append(whys, "mon "+name+" ("+lost[name]+")")
 	}
+	whys = append(whys, o.servicesMissing()...)
 	from, way := v1alpha1.FromOSDs, ", or from the OSDs when no mon's store is"
 	if left := slices.DeleteFunc(names(o.Mons), func(name string) bool { return lost[name] != "" }); len(left) > 0 {
 		from, way = left[0], ""
@@ -192,7 +213,8 @@ func (o *Observed) refusal() string {
 	case from == nil && asked.From != v1alpha1.FromOSDs:
 		return fmt.Sprintf("spec.mon.recovery.from names a mon that there is: %s", strings.Join(names(o.Mons), ", "))
 	case o.missingForQuorum(lost) <= 0:
-		return fmt.Sprintf("most mons are lost: %d of %d run or start, and can form a quorum with nothing lost. See why they do not: 'kubectl -n %s logs -l app.kubernetes.io/component=mon'", len(o.Mons)-len(lost), len(o.Mons), o.Cluster.Namespace)
+		all, run := o.mons(lost)
+		return fmt.Sprintf("most mons are lost: %d of %d run or start, and can form a quorum with nothing lost. See why they do not: 'kubectl -n %s logs -l app.kubernetes.io/component=mon'", run, all, o.Cluster.Namespace)
 	case asked.From == v1alpha1.FromOSDs:
 		return o.osdsRefusal()
 	}

@@ -27,7 +27,7 @@ func status(o *Observed, d *Desired, steps []Step) v1alpha1.StorageClusterStatus
 	s.ObservedGeneration = o.Cluster.Generation
 	s.Plan = planOf(steps)
 	s.MonRecovery = recovered(o.Cluster)
-	s.LastMon = mon.Last(o.Mons, o.lastMon())
+	s.LastMon = mon.Last(append(o.unrecorded(), o.Mons...), o.lastMon())
 	s.Mons = daemons(int(o.Cluster.Spec.Mon.Count), 0)
 	s.Mgrs = daemons(int(o.Cluster.Spec.Mgr.Count), 0)
 	s.OSDs = daemons(len(d.Targets)+len(d.NewClaims), 0)
