@@ -380,9 +380,26 @@ func (o *Observed) stopMons(record *v1alpha1.MonRecoveryStatus) []Step {
 	}
 	only.Pods = slices.DeleteFunc(slices.Clone(o.Pods), func(pod corev1.Pod) bool { return pod.Labels[kube.LabelComponent] != mon.Component })
 	s := stopping{Observed: &only, skip: o.skippedFor(record), all: "stop all mons", why: "two quorums must never be", skipField: "spec.mon.recovery.skipNodes: its mons are not waited for then, and must never run again"}
-	steps := s.stop("")
+	steps := append(s.stop(""), o.unseenMons(record, &s)...)
 	for i := range steps {
 		steps[i].Risk = v1alpha1.RiskNone // there is no quorum that they could leave
+	}
+	return steps
+}
+
+// unseenMons are steps for the mons that are given up, have no pod, and whose nodes do not
+// answer: they may run there all the same. Kubernetes forgets the pods of a node that is
+// deleted, which may only be cut off.
+func (o *Observed) unseenMons(record *v1alpha1.MonRecoveryStatus, s *stopping) (steps []Step) {
+	for _, m := range o.monsBut(record.From) {
+		seen := slices.ContainsFunc(o.Pods, func(pod corev1.Pod) bool {
+			return pod.Labels[kube.LabelComponent] == mon.Component && pod.Labels[kube.LabelInstance] == m.Name
+		})
+		if gate := s.absent(m.Node); gate != "" && !seen && !s.skipped(m.Node) {
+			unseen := step("mon-"+m.Name+"-stopped", fmt.Sprintf("wait for mon-%s on node %s to stop", m.Name, m.Node), "two quorums must never be: it may run there still", gate)
+			unseen.Wait, unseen.Reason = true, v1alpha1.ReasonNodeGone
+			steps = append(steps, unseen)
+		}
 	}
 	return steps
 }

@@ -109,3 +109,16 @@ func TestARebuildingThatCannotGoOnBeginsAnewFromTheOSDs(t *testing.T) {
 	require.Contains(t, fmt.Sprint(s.gates()), "recovery-collect-n2")
 	require.False(t, s.takenBack(next), "there is no way back still")
 }
+
+// A node that is deleted from Kubernetes takes its pods along, and may only be cut off.
+func TestAMonWhoseNodeAndPodAreGoneIsAskedFor(t *testing.T) {
+	s := rebuilding(t, "n2")
+	s.stopped()
+	s.Nodes = s.Nodes[:2]
+	require.Empty(t, s.open(), "nothing is worked on")
+	blocker := s.status().Blocker
+	require.Equal(t, v1alpha1.ReasonNodeGone, blocker.Reason)
+	require.Contains(t, blocker.Message, "'wait for mon-c on node n3 to stop' waits until node n3 is back: Kubernetes does not know it any more. Bring it back; or, when it is gone for ever, add it to spec.mon.recovery.skipNodes")
+	s.Cluster.Spec.Mon.Recovery.SkipNodes = []v1alpha1.NodeName{"n2", "n3"}
+	require.Equal(t, []string{"recovery-keep"}, s.open())
+}
