@@ -122,3 +122,11 @@ func TestAMonWhoseNodeAndPodAreGoneIsAskedFor(t *testing.T) {
 	s.Cluster.Spec.Mon.Recovery.SkipNodes = []v1alpha1.NodeName{"n2", "n3"}
 	require.Equal(t, []string{"recovery-keep"}, s.open())
 }
+
+func TestMonsOfKeptDataThatRefuseTheKeyAreNamed(t *testing.T) {
+	s := running(t)
+	s.Cluster.Status.FSID = ""
+	s.Ceph, s.CephError = nil, ceph.Errorf(ceph.Forbidden, "connect", "permission denied")
+	require.Equal(t, v1alpha1.ReasonCephUnreachable, s.status().Blocker.Reason)
+	require.Contains(t, s.status().Blocker.Message, "Restore the Secret with the key that the mons have")
+}
