@@ -210,7 +210,7 @@ func (p *planner) retire() error {
 		gate = "the status says that its name was given"
 	}
 	s := step("mon-"+r.Name+"-delete", "delete mon "+r.Name+r.where(), r.Why, gate)
-	s.Risk = v1alpha1.RiskNone // it is none of the monmap's
+	s.Risk, s.EndsMon = v1alpha1.RiskNone, true // it is none of the monmap's
 	name := mon.ObjectName(p.o.Cluster, r.Name)
 	if deployment := p.o.Deployments[name]; deployment != nil {
 		s.Delete = append(s.Delete, deployment)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/operator/kube"
 )
 
 // begin is when the simulated clock starts.
@@ -162,4 +163,5 @@ func TestAMonWhoseServiceIsDeletedIsReplaced(t *testing.T) {
 	s.converge()
 	require.Equal(t, []string{"main-mon-a", "main-mon-e", "main-mon-f"}, s.monServices())
 	require.Equal(t, "f", s.cluster().Status.LastMon)
+	require.Equal(t, "e", s.Secret("main-keys").Annotations[kube.AnnotationLastMon], "no restore gives a name again")
 }
