@@ -61,6 +61,21 @@ func (o *Observed) monsMissing() bool {
 	return o.hasData() && len(o.Mons) == 0
 }
 
+// takesUp reports whether data is there of which this StorageCluster has not seen a quorum.
+func (o *Observed) takesUp() bool {
+	return o.hasData() && o.Cluster.Status.FSID == "" && recovered(o.Cluster) == nil
+}
+
+// servicesMissing says how many mons have no Service, when data is taken up again.
+func (o *Observed) servicesMissing() []string {
+	missing := int(o.Cluster.Spec.Mon.Count) - len(o.Mons)
+	if !o.takesUp() || missing <= 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("%d of %d by spec.mon.count, whose Services are not there: restore them (%s) from a backup, with their annotations and cluster IPs",
+		missing, o.Cluster.Spec.Mon.Count, mon.ObjectName(o.Cluster, "…"))}
+}
+
 // noMoreMons reports whether mons are only added later: those that have the data
 // have to agree first.
 func (o *Observed) noMoreMons() bool { return o.Ceph == nil && o.hasData() }

@@ -92,10 +92,8 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 			return err
 		}
 	}
-	for _, object := range s.Delete {
-		if err := r.delete(ctx, object); err != nil {
-			return err
-		}
+	if err := r.deleteAll(ctx, o, s); err != nil {
+		return err
 	}
 	for _, object := range s.Create {
 		if err := ignoreExists(r.Client.Create(ctx, object, client.FieldOwner(kube.Manager))); err != nil {
@@ -124,6 +122,21 @@ func (r *Reconciler) fitForMon(ctx context.Context, o *Observed, name string) er
 	}
 	if len(monNodes(&Observed{Cluster: o.Cluster, Nodes: []corev1.Node{node}})) == 0 {
 		return fmt.Errorf("node %s is not ready, or not for mons any more", name)
+	}
+	return nil
+}
+
+// deleteAll deletes what a step deletes, in order.
+func (r *Reconciler) deleteAll(ctx context.Context, o *Observed, s Step) error {
+	if s.EndsMon {
+		if err := r.keepLastMon(ctx, o); err != nil {
+			return err
+		}
+	}
+	for _, object := range s.Delete {
+		if err := r.delete(ctx, object); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -184,6 +184,19 @@ func TestAClusterConvergesAndThenNothingIsWritten(t *testing.T) {
 	require.Empty(t, s.errors)
 }
 
+// The operator is killed before all of the first mons are recorded.
+func TestTheFirstMonsThatAreNotRecordedAtOnceFoundTheCluster(t *testing.T) {
+	s := newSite(t)
+	s.converge()
+	at := slices.Index(s.Writes(), "apply Service main-mon-b")
+	require.Positive(t, at)
+	s = newSite(t)
+	s.KillAt(at + 1)
+	s.converge()
+	require.Len(t, s.errors, 1)
+	require.Equal(t, []string{"a", "b", "c"}, s.Quorum())
+}
+
 func TestAClusterOnOneNodeConverges(t *testing.T) {
 	s := newSite(t, func(c *v1alpha1.StorageCluster) {
 		c.Spec.Mon.Count, c.Spec.Mgr.Count = 1, 1

@@ -54,7 +54,7 @@ func desired(o *Observed, helperImage string) *Desired {
 	d := &Desired{Drain: disruption.Decide(o.drain()), helperImage: helperImage}
 	count := int(o.Cluster.Spec.Mon.Count)
 	d.Mons = d.desireMons(o)
-	if missing := count - len(d.Mons); missing > 0 && d.Retiring == nil && !o.noMoreMons() {
+	if missing := count - len(d.Mons) - len(o.unrecorded()); missing > 0 && d.Retiring == nil && !o.noMoreMons() {
 		d.missingMonNodes = missing
 		d.Problems = append(d.Problems, osd.Problem{Reason: v1alpha1.ReasonNotEnoughNodes, Message: fmt.Sprintf(
 			"%d mons need %d ready nodes that match spec.placement.nodeSelector, one more each; %d mons have one. Add nodes, uncordon them, or set spec.mon.allowSharedNode",

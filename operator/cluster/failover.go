@@ -3,12 +3,15 @@ package cluster
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/operator/kube"
 	"github.com/cairn-storage/cairn/operator/mon"
 	"github.com/cairn-storage/cairn/operator/osd"
 )
@@ -23,6 +26,14 @@ import (
 type Retiring struct {
 	mon.Mon
 	Why string
+}
+
+// where it is, as far as that is known.
+func (r *Retiring) where() string {
+	if r.Node == "" {
+		return ""
+	}
+	return " on node " + r.Node
 }
 
 // desireMons are the mons that there should be.
@@ -45,8 +56,9 @@ func (o *Observed) assign(have []mon.Mon) []mon.Mon {
 	if o.noMoreMons() {
 		return have
 	}
-	spec := o.Cluster.Spec.Mon
-	return mon.Assign(have, monNodes(o), int(spec.Count), spec.AllowSharedNode, o.lastMon())
+	spec, left := o.Cluster.Spec.Mon, o.unrecorded()
+	mons := mon.Assign(slices.Concat(have, left), monNodes(o), int(spec.Count), spec.AllowSharedNode, o.lastMon())
+	return slices.DeleteFunc(mons, func(m mon.Mon) bool { return slices.Contains(names(left), m.Name) })
 }
 
 // watchedMons are the mons, with since when they are out of quorum. While Ceph
@@ -80,11 +92,41 @@ func (o *Observed) failover(m mon.Mon) time.Time {
 	return m.MissingSince.Add(after)
 }
 
-// retiring chooses the mon that goes now, or nil. One whose going has begun, which
-// shows in the monmap, comes before others.
+// unrecorded are the mons that Ceph or a Deployment tells of, and no Service: that was
+// deleted by hand. Where such a mon has its store nobody can say for certain, and in the
+// pods' network its address is gone. One whose Deployment is on its way was given up.
+func (o *Observed) unrecorded() (mons []mon.Mon) {
+	nodes := map[string]string{}
+	if o.Ceph != nil {
+		for _, name := range o.Ceph.Status.Mons {
+			nodes[name] = ""
+		}
+	}
+	for _, d := range o.Deployments {
+		if d.Labels[kube.LabelComponent] == mon.Component && d.DeletionTimestamp == nil {
+			nodes[d.Labels[kube.LabelInstance]] = d.Spec.Template.Spec.NodeSelector[corev1.LabelHostname]
+		}
+	}
+	for _, name := range slices.SortedFunc(maps.Keys(nodes), mon.CompareNames) {
+		if o.mon(name) == nil {
+			mons = append(mons, mon.Mon{Name: name, Node: nodes[name]})
+		}
+	}
+	return mons
+}
+
+// retiring chooses the mon that goes now, or nil. One without a Service comes first: it
+// counts for the majority. While it is in quorum, and there are too few, another joins
+// before. Then comes one whose going has begun, which shows in the monmap.
 func (o *Observed) retiring(have []mon.Mon) *Retiring {
 	if o.Ceph == nil {
 		return nil
+	}
+	for _, m := range o.unrecorded() {
+		needed := o.inQuorum(m) && len(o.Ceph.Status.Mons) < int(o.Cluster.Spec.Mon.Count)
+		if len(have) > 0 && !needed {
+			return &Retiring{m, "its Service is gone, which says where it has its store and which address it has"}
+		}
 	}
 	order := slices.SortedFunc(slices.Values(have), func(a, b mon.Mon) int {
 		return cmp.Or(cmp.Compare(o.standing(a), o.standing(b)), -mon.CompareNames(a.Name, b.Name))
@@ -134,12 +176,14 @@ func (o *Observed) misplaced(m mon.Mon, have []mon.Mon) string {
 
 func (o *Observed) inMap(m mon.Mon) bool { return slices.Contains(o.Ceph.Status.Mons, m.Name) }
 
+func (o *Observed) inQuorum(m mon.Mon) bool { return slices.Contains(o.Ceph.Status.Quorum, m.Name) }
+
 // standing is lower for a mon that would be missed less.
 func (o *Observed) standing(m mon.Mon) int {
 	switch {
 	case !o.inMap(m):
 		return 0
-	case !slices.Contains(o.Ceph.Status.Quorum, m.Name):
+	case !o.inQuorum(m):
 		return 1
 	}
 	return 2
@@ -156,7 +200,7 @@ func (p *planner) retire() error {
 		return nil
 	}
 	if p.o.inMap(r.Mon) {
-		s := step("mon-"+r.Name+"-remove", fmt.Sprintf("take mon %s on node %s out of the monmap", r.Name, r.Node), r.Why, p.majorityGap(r.Name))
+		s := step("mon-"+r.Name+"-remove", "take mon "+r.Name+r.where()+" out of the monmap", r.Why, p.majorityGap(r.Name))
 		s.RemoveMon = r.Name
 		p.add(s)
 		return nil
@@ -165,8 +209,8 @@ func (p *planner) retire() error {
 	if mon.CompareNames(p.o.Cluster.Status.LastMon, r.Name) < 0 {
 		gate = "the status says that its name was given"
 	}
-	s := step("mon-"+r.Name+"-delete", fmt.Sprintf("delete mon %s on node %s", r.Name, r.Node), r.Why, gate)
-	s.Risk = v1alpha1.RiskNone // it is none of the monmap's
+	s := step("mon-"+r.Name+"-delete", "delete mon "+r.Name+r.where(), r.Why, gate)
+	s.Risk, s.EndsMon = v1alpha1.RiskNone, true // it is none of the monmap's
 	name := mon.ObjectName(p.o.Cluster, r.Name)
 	if deployment := p.o.Deployments[name]; deployment != nil {
 		s.Delete = append(s.Delete, deployment)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/operator/kube"
 )
 
 // begin is when the simulated clock starts.
@@ -145,4 +146,22 @@ func TestTwoMonsWithoutTheirStoresFoundNothing(t *testing.T) {
 	s.looksUntil("other mons have joined", func() bool { return s.quorate() == "cde of cde" })
 	require.Equal(t, fsid, s.converge().Status.FSID)
 	require.Equal(t, osds, s.OSDs())
+}
+
+func TestAMonWhoseServiceIsDeletedIsReplaced(t *testing.T) {
+	s := clocked(t)
+	remove := func(name string) { require.NoError(t, s.Client.Delete(t.Context(), s.service("main-mon-"+name))) }
+	remove("c")
+	s.looksUntil("another mon is there", func() bool { return s.quorate() == "abd of abd" })
+	s.converge()
+	require.NotContains(t, s.generations(), "mon-c")
+
+	remove("b")
+	remove("d")
+	s.reconcile()
+	s.looksUntil("both are replaced", func() bool { return s.quorate() == "aef of aef" })
+	s.converge()
+	require.Equal(t, []string{"main-mon-a", "main-mon-e", "main-mon-f"}, s.monServices())
+	require.Equal(t, "f", s.cluster().Status.LastMon)
+	require.Equal(t, "e", s.Secret("main-keys").Annotations[kube.AnnotationLastMon], "no restore gives a name again")
 }

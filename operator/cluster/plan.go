@@ -64,6 +64,8 @@ type Step struct {
 	OldUser *OldUser
 	// Delete deletes objects, in order.
 	Delete []client.Object
+	// EndsMon keeps the last name of a mon where no restore loses it, before anything is deleted.
+	EndsMon bool
 	// Stop deletes Deployments, each of which then stays until its pods are gone.
 	Stop []client.Object
 	// Create makes objects that do not exist.

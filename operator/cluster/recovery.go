@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -82,21 +83,39 @@ func (r *Reconciler) observeRecovery(ctx context.Context, o *Observed) error {
 	return r.observeDataPaths(ctx, o)
 }
 
-// lostSince is since when there is no quorum; zero while there is one.
+// lostSince is since when there is no quorum; zero while there is one. A quorum that was
+// rebuilt and has not formed is another loss.
 func (o *Observed) lostSince() metav1.Time {
 	c := meta.FindStatusCondition(o.Cluster.Status.Conditions, v1alpha1.ConditionQuorum)
 	if o.Ceph != nil || c == nil || c.Status != metav1.ConditionFalse {
 		return metav1.Time{}
 	}
-	return c.LastTransitionTime
+	since := c.LastTransitionTime
+	if record := recovered(o.Cluster); record != nil {
+		rebuilt := record.LostSince
+		if record.Finished != nil {
+			rebuilt = *record.Finished
+		}
+		if since.Before(&rebuilt) {
+			return rebuilt
+		}
+	}
+	return since
 }
 
 // why a mon does not run, by name: those that will not by waiting alone.
 func (o *Observed) lostMons() map[string]string {
 	lost := map[string]string{}
-	for _, m := range o.Mons {
+	unrecorded := o.unrecorded()
+	for _, m := range unrecorded {
+		if !mon.OnHost(o.Cluster) {
+			lost[m.Name] = "its Service is gone, and with it its address"
+		}
+	}
+	for _, m := range append(unrecorded, o.Mons...) {
 		node := o.node(m.Node)
 		switch {
+		case lost[m.Name] != "":
 		case node == nil:
 			lost[m.Name] = "node " + m.Node + " is not in Kubernetes any more"
 		case !kube.NodeAnswers(node):
@@ -133,9 +152,22 @@ func stopped(pod *corev1.Pod) string {
 	return ""
 }
 
+// mons is how many there are, as far as that is known without Ceph, and how many of them
+// run or start. Of data that is taken up again Services may be missing, and nothing else
+// tells of their mons: then there are as many as the spec says.
+func (o *Observed) mons(lost map[string]string) (all, run int) {
+	known := len(o.Mons) + len(o.unrecorded())
+	all = known
+	if o.takesUp() {
+		all = max(all, int(o.Cluster.Spec.Mon.Count))
+	}
+	return all, known - len(lost)
+}
+
 // missingForQuorum is how many of the lost mons have to come back.
 func (o *Observed) missingForQuorum(lost map[string]string) int {
-	return len(o.Mons)/2 + 1 - (len(o.Mons) - len(lost))
+	all, run := o.mons(lost)
+	return all/2 + 1 - run
 }
 
 // quorumLost names the mons without which there is no quorum, and the ways out.
@@ -149,12 +181,13 @@ func quorumLost(o *Observed, _ *Desired, _ []Step) *v1alpha1.Blocker {
 	for _, name := range slices.Sorted(maps.Keys(lost)) {
 		whys = append(whys, "mon "+name+" ("+lost[name]+")")
 	}
+	whys = append(whys, o.servicesMissing()...)
 	from, way := v1alpha1.FromOSDs, ", or from the OSDs when no mon's store is"
 	if left := slices.DeleteFunc(names(o.Mons), func(name string) bool { return lost[name] != "" }); len(left) > 0 {
 		from, way = left[0], ""
 	}
 	again := ""
-	if record := recovered(o.Cluster); isFor(record, since) {
+	if record := recovered(o.Cluster); record != nil && since.Equal(record.Finished) {
 		again = fmt.Sprintf(" (the quorum was rebuilt from %s at %s, and %s has not formed it since; its store as it was is %s on node %s)", sourceOf(record.From), clock(record.Finished.Time), beginner(record), record.Backup, record.Node)
 	}
 	return blocker(v1alpha1.ReasonQuorumLost, "the mons have no quorum since %s%s, and nothing is served. Missing are %s. Bring back any %d of them, with their stores, and the cluster goes on by itself with nothing lost. "+
@@ -192,7 +225,8 @@ func (o *Observed) refusal() string {
 	case from == nil && asked.From != v1alpha1.FromOSDs:
 		return fmt.Sprintf("spec.mon.recovery.from names a mon that there is: %s", strings.Join(names(o.Mons), ", "))
 	case o.missingForQuorum(lost) <= 0:
-		return fmt.Sprintf("most mons are lost: %d of %d run or start, and can form a quorum with nothing lost. See why they do not: 'kubectl -n %s logs -l app.kubernetes.io/component=mon'", len(o.Mons)-len(lost), len(o.Mons), o.Cluster.Namespace)
+		all, run := o.mons(lost)
+		return fmt.Sprintf("most mons are lost: %d of %d run or start, and can form a quorum with nothing lost. See why they do not: 'kubectl -n %s logs -l app.kubernetes.io/component=mon'", run, all, o.Cluster.Namespace)
 	case asked.From == v1alpha1.FromOSDs:
 		return o.osdsRefusal()
 	}
@@ -267,6 +301,14 @@ func recoveryPlan(o *Observed, image string) []Step {
 		}
 		return append(steps, s)
 	}
+	if o.beginsAnew(record) {
+		s := o.beginFromOSDs()
+		s.What, s.Why, s.Recovery = "leave what node "+record.Node+" has, and "+s.What, "spec.mon.recovery asks for it: the node with the store that was worked on is gone", beginRecovery
+		if s.Gate != "" {
+			s.Reason = v1alpha1.ReasonRecoveryRefused
+		}
+		return []Step{s}
+	}
 	if fromOSDs(record) {
 		return o.osdsPlan(record, image)
 	}
@@ -277,6 +319,7 @@ func recoveryPlan(o *Observed, image string) []Step {
 	}
 	keep, kept := o.surgery(record, image, "keep", "keep the store of mon "+record.From+" as it is, and see that it can be used", gate)
 	if !kept {
+		keep.Gate = o.orAnew(record, keep)
 		steps, gate = append(steps, keep), cmp.Or(gate, "its store is known to be good")
 	}
 	if others := o.monsBut(record.From); len(others) > 0 {
@@ -286,6 +329,7 @@ func recoveryPlan(o *Observed, image string) []Step {
 	}
 	rebuild, rebuilt := o.surgery(record, image, "rebuild", "take all mons but "+record.From+" out of its monmap", gate)
 	if !rebuilt {
+		rebuild.Gate = o.orAnew(record, rebuild)
 		steps, gate = append(steps, rebuild), cmp.Or(gate, "its monmap is changed")
 	}
 	s := step("recovery-finish", "write down that the quorum is rebuilt", "then mon "+record.From+" starts, and others join it", gate)
@@ -305,6 +349,23 @@ func (o *Observed) takenBack(record *v1alpha1.MonRecoveryStatus) bool {
 	return asked == nil || asked.From != record.From || !isFor(record, asked.LostSince)
 }
 
+// beginsAnew reports whether the spec asks for a rebuilding from the OSDs in place of one
+// that cannot go on: the node with its store is gone for ever.
+func (o *Observed) beginsAnew(record *v1alpha1.MonRecoveryStatus) bool {
+	asked, node := o.Cluster.Spec.Mon.Recovery, o.node(record.Node)
+	return o.Ceph == nil && asked != nil && asked.From == v1alpha1.FromOSDs && isFor(record, asked.LostSince) && record.Node != "" &&
+		slices.Contains(asked.SkipNodes, v1alpha1.NodeName(record.Node)) && (node == nil || !kube.NodeAnswers(node))
+}
+
+// orAnew is the gate of a step for which the node with the store is needed, and the way out.
+func (o *Observed) orAnew(record *v1alpha1.MonRecoveryStatus, s Step) string {
+	if s.Reason != v1alpha1.ReasonNodeGone || len(o.Mons) > 1 { // it can be taken back, and be another mon's
+		return s.Gate
+	}
+	return fmt.Sprintf("%s. Bring it back; or, when it is gone for ever, rebuild the quorum from the OSDs: set spec.mon.recovery to {from: %s, lostSince: %q, confirmation: %s}, and name the node in its skipNodes too",
+		s.Gate, v1alpha1.FromOSDs, clock(record.LostSince.Time), recoveryConfirmation(o.Cluster, v1alpha1.FromOSDs))
+}
+
 func (o *Observed) monsBut(name string) []mon.Mon { return withoutMon(o.Mons, name) }
 
 // stopMons are the steps until no mon runs.
@@ -319,9 +380,26 @@ func (o *Observed) stopMons(record *v1alpha1.MonRecoveryStatus) []Step {
 	}
 	only.Pods = slices.DeleteFunc(slices.Clone(o.Pods), func(pod corev1.Pod) bool { return pod.Labels[kube.LabelComponent] != mon.Component })
 	s := stopping{Observed: &only, skip: o.skippedFor(record), all: "stop all mons", why: "two quorums must never be", skipField: "spec.mon.recovery.skipNodes: its mons are not waited for then, and must never run again"}
-	steps := s.stop("")
+	steps := append(s.stop(""), o.unseenMons(record, &s)...)
 	for i := range steps {
 		steps[i].Risk = v1alpha1.RiskNone // there is no quorum that they could leave
+	}
+	return steps
+}
+
+// unseenMons are steps for the mons that are given up, have no pod, and whose nodes do not
+// answer: they may run there all the same. Kubernetes forgets the pods of a node that is
+// deleted, which may only be cut off.
+func (o *Observed) unseenMons(record *v1alpha1.MonRecoveryStatus, s *stopping) (steps []Step) {
+	for _, m := range o.monsBut(record.From) {
+		seen := slices.ContainsFunc(o.Pods, func(pod corev1.Pod) bool {
+			return pod.Labels[kube.LabelComponent] == mon.Component && pod.Labels[kube.LabelInstance] == m.Name
+		})
+		if gate := s.absent(m.Node); gate != "" && !seen && !s.skipped(m.Node) {
+			unseen := step("mon-"+m.Name+"-stopped", fmt.Sprintf("wait for mon-%s on node %s to stop", m.Name, m.Node), "two quorums must never be: it may run there still", gate)
+			unseen.Wait, unseen.Reason = true, v1alpha1.ReasonNodeGone
+			steps = append(steps, unseen)
+		}
 	}
 	return steps
 }
@@ -369,11 +447,20 @@ func (r *Reconciler) recover(ctx context.Context, o *Observed, verb string) erro
 		if err := errors.Join(r.giveUpOSDs(ctx, o, record), r.endLeftJobs(ctx, o)); err != nil {
 			return err
 		}
-		record.Finished = ptr.To(metav1.NewTime(o.Now))
+		record.Finished = o.finished(record)
 	case takeBackRecovery:
 		record = nil
 	}
 	return r.recordRecovery(ctx, o, record)
+}
+
+// finished is when a rebuilding is: losses are told apart by the second, and clocks are set.
+func (o *Observed) finished(record *v1alpha1.MonRecoveryStatus) *metav1.Time {
+	at, first := o.Now.Truncate(time.Second), record.LostSince.Add(time.Second)
+	if at.Before(first) {
+		at = first
+	}
+	return ptr.To(metav1.NewTime(at))
 }
 
 // newRecovery is the record that a rebuilding begins with.
@@ -384,7 +471,11 @@ func (o *Observed) newRecovery() *v1alpha1.MonRecoveryStatus {
 		image = imageOf(live)
 	}
 	if asked.From == v1alpha1.FromOSDs {
-		return o.newFromOSDs(image)
+		record := o.newFromOSDs(image)
+		if before := recovering(o.Cluster); before != nil {
+			record.GaveUp, record.Image = before.GaveUp, before.Image
+		}
+		return record
 	}
 	return &v1alpha1.MonRecoveryStatus{From: asked.From, Node: o.mon(asked.From).Node, LostSince: asked.LostSince, GaveUp: names(o.monsBut(asked.From)), Image: image,
 		Began: metav1.NewTime(o.Now), Backup: fmt.Sprintf("backup-mon-%s-%s", asked.From, o.Now.UTC().Format("20060102T150405Z"))}

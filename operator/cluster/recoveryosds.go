@@ -262,6 +262,7 @@ func (o *Observed) osdsPlan(record *v1alpha1.MonRecoveryStatus, image string) []
 	s := step("recovery-found", fmt.Sprintf("make the store of mon %s from what OSDs know up to OSD map %d, with all users and their keys, on node %s", record.Mon, record.Epoch, record.Node), "a quorum of one mon begins with it", gate)
 	s, made := o.byJob(s, want, record.Node)
 	if !made {
+		s.Gate = o.orAnew(record, s)
 		if len(s.Create) > 0 {
 			s.Create = append([]client.Object{o.recoveryKeys(record)}, s.Create...)
 		}
@@ -416,7 +417,7 @@ func (o *Observed) chosen() *v1alpha1.MonRecoveryStatus {
 	record := recovering(o.Cluster)
 	if best := o.newest(record); best != nil {
 		record.Node, record.Epoch, record.Mon = best.node, best.Last, o.founder(best.node)
-		record.GaveUp, record.GaveUpOSDs = names(o.monsBut(record.Mon)), o.unasked(record)
+		record.GaveUp, record.GaveUpOSDs = append(record.GaveUp, names(o.monsBut(record.Mon))...), o.unasked(record)
 	}
 	return record
 }

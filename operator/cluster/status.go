@@ -27,7 +27,7 @@ func status(o *Observed, d *Desired, steps []Step) v1alpha1.StorageClusterStatus
 	s.ObservedGeneration = o.Cluster.Generation
 	s.Plan = planOf(steps)
 	s.MonRecovery = recovered(o.Cluster)
-	s.LastMon = mon.Last(o.Mons, o.lastMon())
+	s.LastMon = mon.Last(append(o.unrecorded(), o.Mons...), o.lastMon())
 	s.Mons = daemons(int(o.Cluster.Spec.Mon.Count), 0)
 	s.Mgrs = daemons(int(o.Cluster.Spec.Mgr.Count), 0)
 	s.OSDs = daemons(len(d.Targets)+len(d.NewClaims), 0)
@@ -163,16 +163,17 @@ func deviceProblem(_ *Observed, d *Desired, _ []Step) *v1alpha1.Blocker {
 	return nil
 }
 
-// noQuorum reports a cluster that had a quorum and has none.
+// noQuorum reports a cluster that had a quorum and has none, under this StorageCluster or
+// one before it.
 func noQuorum(o *Observed, _ *Desired, _ []Step) *v1alpha1.Blocker {
-	if o.Ceph == nil && o.Cluster.Status.FSID != "" && ceph.Is(o.CephError, ceph.Forbidden) {
+	if o.Ceph != nil || o.Cluster.Status.FSID == "" && !o.hasData() {
+		return nil
+	}
+	if ceph.Is(o.CephError, ceph.Forbidden) {
 		return blocker(v1alpha1.ReasonCephUnreachable, "the mons refuse the key of client.admin that the Secret %s has: %v. It was changed by hand; or the quorum was rebuilt from a mon that was down when keys were made anew, and knows those before. "+
 			"Restore the Secret with the key that the mons have; or import the keys of the Secrets as user mon., whose key never changes: 'ceph auth import'", KeysName(o.Cluster), o.CephError)
 	}
-	if o.Ceph == nil && o.Cluster.Status.FSID != "" {
-		return blocker(v1alpha1.ReasonCephUnreachable, "the mons do not answer: %v. Check the mon pods: 'kubectl -n %s get pods -l app.kubernetes.io/component=mon -o wide'", o.CephError, o.Cluster.Namespace)
-	}
-	return nil
+	return blocker(v1alpha1.ReasonCephUnreachable, "the mons do not answer: %v. Check the mon pods: 'kubectl -n %s get pods -l app.kubernetes.io/component=mon -o wide'", o.CephError, o.Cluster.Namespace)
 }
 
 // stepFailed reports the first step that was tried and did not succeed.

@@ -106,14 +106,17 @@ var situations = map[string]struct {
 		s.Cluster.Spec.Ceph.Config = nil
 		s.Cluster.Spec.Resources.OSD.Limits = corev1.ResourceList{}
 		s.Cluster.Spec.Placement.Tolerations = []corev1.Toleration{{Key: "storage", Operator: corev1.TolerationOpExists}}
-		s.Ceph.Status.ActiveMgr, s.Ceph.Status.Mons = "b", []string{"a", "b", "c", "d"}
+		s.Ceph.Status.ActiveMgr = "b"
 		s.Ceph.Status.PGs = map[string]int{"active+degraded": 3}
+		c := stamped(s.t, desired(s.Observed, helper).MonDeployments[2])
+		c.Generation, c.Status = 2, rolledOut(1)
+		s.Deployments[c.Name] = c
 		for _, d := range desired(s.Observed, helper).MgrDeployments {
 			d = stamped(s.t, d)
 			d.Generation, d.Status = 1, rolledOut(1)
 			s.Deployments[d.Name] = d
 		}
-	}, v1alpha1.ReasonNotSafeToRestart, "", "", []string{"'restart mon-a as the spec says now' waits until mon d is in quorum"}},
+	}, v1alpha1.ReasonNotSafeToRestart, "", "", []string{"'restart mon-a as the spec says now' waits until mon c has restarted"}},
 	"no second mgr": {running, func(s *scene) { s.Ceph.Status.StandbyMgrs = 0 }, v1alpha1.ReasonWaitingForMgr, "", "", []string{"second mgr"}},
 	"Ceph that warns": {running, func(s *scene) {
 		s.Ceph.Status.Health = "HEALTH_WARN"

@@ -122,8 +122,25 @@ func Assign(have []Mon, nodes []corev1.Node, count int, shared bool, last string
 	}
 	for i := len(have); i < len(mons); i++ {
 		mons[i].Founders = members
+		if first := firstOf(have, mons[i].Name); first != nil {
+			mons[i].Founders = first
+		}
 	}
 	return mons
+}
+
+// firstOf are the first mons when a new one is of them, and those that there are still
+// wait for it: the first were not all made at once. Else nil.
+func firstOf(have []Mon, name string) []string {
+	if slices.ContainsFunc(have, func(m Mon) bool { return m.Joined }) {
+		return nil
+	}
+	for _, m := range have {
+		if slices.Contains(m.Founders, name) {
+			return m.Founders
+		}
+	}
+	return nil
 }
 
 func leastUsed(mons []Mon, nodes []corev1.Node, shared bool) string {

@@ -1,6 +1,9 @@
 package mon
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -39,6 +42,12 @@ func TestAssign(t *testing.T) {
 			have: []Mon{{Name: "a", Node: "n2", Address: "10.0.0.1", Founders: []string{"a"}}}, nodes: three, count: 3,
 			want: []Mon{{Name: "a", Node: "n2", Address: "10.0.0.1", Founders: []string{"a"}},
 				{Name: "b", Node: "n1", Founders: []string{"a"}}, {Name: "c", Node: "n3", Founders: []string{"a"}}}},
+		"the first that were not made at once found it with those that were": {
+			have: []Mon{{Name: "a", Node: "n1", Founders: all}}, nodes: three, count: 3,
+			want: []Mon{{Name: "a", Node: "n1", Founders: all}, {Name: "b", Node: "n2", Founders: all}, {Name: "c", Node: "n3", Founders: all}}},
+		"but once there was a quorum nobody founds another": {
+			have: []Mon{{Name: "a", Node: "n1", Founders: all, Joined: true}}, nodes: three, count: 2,
+			want: []Mon{{Name: "a", Node: "n1", Founders: all, Joined: true}, {Name: "b", Node: "n2", Founders: []string{"a"}}}},
 		"mons spread over zones before nodes": {
 			nodes: []corev1.Node{node("n1", "west"), node("n2", "west"), node("n3", "east"), node("n4", "north")}, count: 3,
 			want: []Mon{{Name: "a", Node: "n1", Founders: all}, {Name: "b", Node: "n3", Founders: all}, {Name: "c", Node: "n4", Founders: all}}},
@@ -127,6 +136,54 @@ func TestClientsOfVersion2(t *testing.T) {
 	for bind, m := range map[string]Mon{`--public-bind-addr "$POD_IP:3300"`: {Address: "10.0.0.1"}, `--public-bind-addr "[$POD_IP]:3300"`: {Address: "fd00::1"}} {
 		require.True(t, strings.HasSuffix(script(m, true), bind))
 		require.True(t, strings.HasSuffix(script(m, false), `--public-bind-addr "$POD_IP"`))
+	}
+}
+
+// The script of a mon, with programs that say what they are asked to do.
+func TestAMonStartsOnItsOwnStoreOnly(t *testing.T) {
+	const ours, theirs = "AQBours+/==", "AQBtheirs=="
+	for name, test := range map[string]struct {
+		store, joined string
+		key           string // in the store
+		says          string // empty when it starts
+	}{
+		"a new one":                         {},
+		"one that has its store":            {store: "yes", joined: "a c", key: ours},
+		"one whose store has no key yet":    {store: "yes"},
+		"not without the store that it had": {joined: "a c", says: "though it was in quorum"},
+		"not on another cluster's":          {store: "yes", key: theirs, says: "is another cluster's: its mons have another key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			write := func(path, text string) {
+				path = filepath.Join(dir, path)
+				require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+				require.NoError(t, os.WriteFile(path, []byte(text), 0o700))
+			}
+			for _, program := range []string{"monmaptool", "ceph-mon"} {
+				write("bin/"+program, "#!/bin/sh\necho "+program+" \"$@\"\n")
+			}
+			write("bootstrap/joined", test.joined)
+			write("bootstrap/keyring", "[client.admin]\nkey = AQBadmin==\n[mon.]\nkey = "+ours+"\ncaps mon = \"allow *\"\n")
+			if test.store != "" {
+				write("data/store.db/CURRENT", "")
+			}
+			if test.key != "" {
+				write("data/keyring", "[mon.]\n\tkey = "+test.key+"\n\tcaps mon = \"allow *\"\n")
+			}
+			command := exec.CommandContext(t.Context(), "sh", "-ec", strings.ReplaceAll(script(Mon{Name: "a"}, false), "/run/bootstrap", dir+"/bootstrap"))
+			command.Env = []string{"PATH=" + dir + "/bin:" + os.Getenv("PATH"), "DATA=" + dir + "/data", "NAME=a", "FSID=f", "RELEASE=reef", "ADDV=", "ADDRESS=10.0.0.1", "POD_IP=10.1.0.1"}
+			out, err := command.CombinedOutput()
+			if test.says == "" {
+				require.NoError(t, err, "%s", out)
+				require.Contains(t, string(out), "ceph-mon -f -i a")
+				return
+			}
+			require.Error(t, err)
+			require.Contains(t, string(out), test.says)
+			require.NotContains(t, string(out), "ceph-mon ")
+			require.NotContains(t, string(out), theirs)
+		})
 	}
 }
 

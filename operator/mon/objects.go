@@ -53,10 +53,18 @@ func OnHost(cluster *v1alpha1.StorageCluster) bool { return cluster.Spec.Network
 
 // run makes the mon's store from a map of the founders, and becomes the mon. ceph-mon
 // leaves a store that is there as it is. A mon that was in quorum does not begin anew:
-// two that do, while the third is away, would be a majority that knows nothing.
+// two that do, while the third is away, would be a majority that knows nothing. Nor does
+// it go on with the store of another cluster of this name: the mons' own key never changes,
+// and one with another is left out of the quorum without a word.
 const run = `if [ ! -e "$DATA/store.db" ]; then case " $(cat /run/bootstrap/joined) " in *" $NAME "*)
 	echo "no store of mon $NAME at $DATA on this node, though it was in quorum: bring back the disk that had it, or wait until another mon takes its place" >&2; exit 1;;
 esac; fi
+if [ -e "$DATA/keyring" ]; then
+	while read -r word is value; do if [ "$word" = key ]; then key="$value"; fi; done <"$DATA/keyring"
+	case "$(cat /run/bootstrap/keyring)" in *"$key"*) ;; *)
+		echo "the store at $DATA on this node is another cluster's: its mons have another key. When that cluster is gone for ever, move the directory away; else restore the Secrets and Services of that cluster, which has its data here" >&2; exit 1;;
+	esac
+fi
 monmaptool --create --clobber --fsid "$FSID" --set-min-mon-release "$RELEASE" --enable-all-features $ADDV /run/cairn/monmap
 ceph-mon --mkfs -i "$NAME" --mon-data "$DATA" --monmap /run/cairn/monmap --keyring /run/bootstrap/keyring
 exec ceph-mon -f -i "$NAME" --mon-data "$DATA" --public-addr "$ADDRESS" --public-bind-addr `

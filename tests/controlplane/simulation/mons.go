@@ -121,11 +121,11 @@ func (w *World) commit() {
 	}
 }
 
-// elect returns the newest monmap of which a majority runs, as a store has it, and
-// these mons.
+// elect returns the newest monmap of which a majority runs, as the store of one of them
+// has it, and these mons.
 func elect(running map[string]*store) (newest *store, agreed []string) {
-	for _, s := range running {
-		if newest != nil && s.epoch <= newest.epoch {
+	for name, s := range running {
+		if newest != nil && s.epoch <= newest.epoch || !slices.Contains(s.mons, name) {
 			continue
 		}
 		if alive := aliveOf(s, running, nil); 2*len(alive) > len(s.mons) {
@@ -136,10 +136,11 @@ func elect(running map[string]*store) (newest *store, agreed []string) {
 }
 
 // aliveOf are the mons of a store's monmap that run, know none that is newer, and are
-// not of another quorum.
+// not of another quorum. One that is not in its own map takes part once it has learnt a
+// newer one.
 func aliveOf(s *store, running map[string]*store, other []string) (alive []string) {
 	for _, name := range s.mons {
-		if r := running[name]; r != nil && r.epoch <= s.epoch && !slices.Contains(other, name) {
+		if r := running[name]; r != nil && (r.epoch < s.epoch || r.epoch == s.epoch && slices.Contains(r.mons, name)) && !slices.Contains(other, name) {
 			alive = append(alive, name)
 		}
 	}
