@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -384,4 +385,18 @@ func TestAnOSDThatHasBeenUpIsNeverFormattedAgain(t *testing.T) {
 	for _, secret := range desired(s.Observed, helper).OSDSecrets {
 		require.True(t, osd.Formatted(secret), secret.Name)
 	}
+}
+
+// One look at which a disk cannot be read must not have a copy of it take its OSD over.
+func TestACopyDoesNotTakeOverWhenItsOriginalCannotBeRead(t *testing.T) {
+	s := running(t)
+	devices := s.Inventory["n1"].Status.Devices
+	devices[1].Usable, devices[1].Reason, devices[1].Message = false, v1alpha1.DeviceCannotBeProbed, "no answer within 10s"
+	s.Inventory["n1"].Status.Devices = append(devices, v1alpha1.Device{Name: "sdc", ID: "copy", Reason: v1alpha1.DeviceHasOSD,
+		OSD: &v1alpha1.DeviceOSD{ID: 1, UUID: s.Ceph.OSDs[1].UUID, FSID: s.Keys.FSID}})
+	s.name(v1alpha1.StorageDevice{Name: "copy"})
+	require.Empty(t, s.plan(), "the OSD's Secret stays, and it runs on")
+	require.Contains(t, s.status().Blocker.Message, `device "copy" on node n1 is refused: it bears an OSD (`+s.Ceph.OSDs[1].UUID+`) that belongs on disk2 on node n1`)
+	s.Inventory["n1"].Status.Devices = slices.Delete(s.Inventory["n1"].Status.Devices, 1, 2)
+	require.Contains(t, s.open()[0], "main-osd-", "it runs from the copy when the original is out of its node")
 }

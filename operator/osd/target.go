@@ -94,7 +94,7 @@ type selection struct {
 // target whatever else is said of it, unless it is a copy of another that does.
 func Targets(cluster *v1alpha1.StorageCluster, fsid string, nodes []corev1.Node, inventory map[string]*v1alpha1.NodeStorage, made map[string]Made) ([]Target, []Problem) {
 	selections, problems := selected(cluster.Spec.Storage, nodes)
-	known := places{fsid: fsid, made: made, shown: map[string][]place{}}
+	known := places{fsid: fsid, made: made, shown: map[string][]place{}, seen: map[string]*v1alpha1.NodeStorage{}}
 	for _, node := range nodes {
 		known.see(&node, inventory[node.Name])
 	}
