@@ -97,6 +97,12 @@ func (p places) withoutCopies(targets []Target, inventory map[string]*v1alpha1.N
 			}
 			continue
 		}
+		if number := sameDisk(Find(inventory[t.Node], t.Device), Find(inventory[made.Node], made.Device)); number != "" {
+			problems = append(problems, Problem{v1alpha1.ReasonDeviceRefused, fmt.Sprintf(
+				"device %q on node %s is refused: it is one disk (%s) with %s, and its OSD (%s) belongs there. Name it on that node alone, in spec.storage.nodes, and let no filter match it on another",
+				t.Device, t.Node, number, made.Where(), t.UUID)})
+			continue
+		}
 		problems = append(problems, Problem{v1alpha1.ReasonDeviceRefused, fmt.Sprintf(
 			"device %q on node %s is refused: it bears an OSD (%s) that another device bears too%s. One of them is a copy, and run from it the OSD would lose what it has written since. Take the copy out of spec.storage, and out of its node, or wipe it",
 			t.Device, t.Node, t.UUID, belongsOn(made))})
