@@ -141,7 +141,8 @@ func (o *Observed) madeOSDs() map[string]osd.Made {
 	for _, secret := range o.Secrets {
 		if t := osd.TargetOf(secret); t.UUID != "" && t.Claim == "" {
 			known := o.osd(t.UUID)
-			made[t.UUID] = osd.Made{Target: t, Stopped: osd.Formatted(secret) && o.Ceph != nil && (known == nil || !known.Up)}
+			made[t.UUID] = osd.Made{Target: t, Stopped: osd.Formatted(secret) && o.Ceph != nil && (known == nil || !known.Up),
+				MayRun: o.Ceph == nil || known != nil && known.Up}
 		}
 	}
 	return made

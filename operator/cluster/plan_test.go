@@ -446,3 +446,24 @@ func TestWhatIsWrongWithTheDeviceOfANewOSDIsSaid(t *testing.T) {
 		})
 	}
 }
+
+// An OSD that may run in a node which does not answer does not start from another disk, or the same, elsewhere.
+func TestNoOSDIsTakenOverFromANodeThatDoesNotAnswerWhileItMayRun(t *testing.T) {
+	s := running(t)
+	device := func(name string) v1alpha1.Device {
+		return v1alpha1.Device{Name: name, ID: name, Reason: v1alpha1.DeviceHasOSD, OSD: &v1alpha1.DeviceOSD{ID: 1, UUID: s.Ceph.OSDs[1].UUID, FSID: s.Keys.FSID}}
+	}
+	s.Nodes[0].Status.Conditions[0].Status = corev1.ConditionUnknown
+	s.Inventory["n2"].Status.Devices = append(s.Inventory["n2"].Status.Devices, device("disk9"))
+	s.Cluster.Spec.Storage.Nodes[0].Devices = s.Cluster.Spec.Storage.Nodes[0].Devices[:1]
+	s.Cluster.Spec.Storage.Nodes[1].Devices = append(s.Cluster.Spec.Storage.Nodes[1].Devices, v1alpha1.StorageDevice{Name: "disk9"})
+	moved := func() bool {
+		return slices.ContainsFunc(desired(s.Observed, helper).Targets, func(t osd.Target) bool { return t.Node == "n2" && t.Device == "disk9" })
+	}
+	require.False(t, moved())
+	require.Contains(t, s.said()[0], `device "disk9" on node n2 is refused`)
+	s.Ceph.OSDs[1].Up = false
+	require.True(t, moved())
+	s.Ceph = nil
+	require.False(t, moved(), "nobody knows")
+}

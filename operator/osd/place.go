@@ -11,11 +11,11 @@ import (
 	"github.com/cairn-storage/cairn/operator/kube"
 )
 
-// Made is an OSD that there is: where it is said to be, and whether it has served data and
-// does not run now.
+// Made is an OSD that there is: where it is said to be, whether it has served data and does not
+// run now, and whether it may run now: Ceph does not say that it is down.
 type Made struct {
 	Target
-	Stopped bool
+	Stopped, MayRun bool
 }
 
 // place is a device of a node, by its kernel name.
@@ -23,17 +23,19 @@ type place struct{ node, device string }
 
 // places are the devices of a cluster's OSDs, by the OSDs' UUIDs: where each was made, and
 // where nodes that answer show it. seen is all that those nodes show; nil of one whose agent
-// has not reported.
+// has not reported. silent are the nodes that do not answer.
 type places struct {
-	fsid  string
-	made  map[string]Made
-	shown map[string][]place
-	seen  map[string]*v1alpha1.NodeStorage
+	fsid   string
+	made   map[string]Made
+	shown  map[string][]place
+	seen   map[string]*v1alpha1.NodeStorage
+	silent map[string]bool
 }
 
 // see adds what a node shows. What one showed that does not answer now may be elsewhere since.
 func (p places) see(node *corev1.Node, seen *v1alpha1.NodeStorage) {
 	if !kube.NodeAnswers(node) {
+		p.silent[node.Name] = true
 		return
 	}
 	p.seen[node.Name] = seen
@@ -90,8 +92,8 @@ func (p places) withoutCopies(targets []Target, inventory map[string]*v1alpha1.N
 			continue
 		}
 		if named[t.UUID] < 2 && len(p.shown[t.UUID]) < 2 {
-			if unread := p.unread(made); unread != "" {
-				problems = append(problems, mayBeCopy(t, made, unread))
+			if problem := p.doubt(t, p.made[t.UUID]); problem != nil {
+				problems = append(problems, *problem)
 			} else {
 				kept = append(kept, t)
 			}
@@ -115,6 +117,21 @@ func belongsOn(made Target) string {
 		return ""
 	}
 	return ", and it belongs on " + made.Where()
+}
+
+// doubt says why an OSD is not to run from a device though no other shows it now: it may run
+// elsewhere, or this may be a copy.
+func (p places) doubt(t Target, made Made) *Problem {
+	refused := func(why string) *Problem {
+		return &Problem{v1alpha1.ReasonDeviceRefused, fmt.Sprintf("device %q on node %s is refused: it bears an OSD (%s) that belongs on %s, and %s", t.Device, t.Node, t.UUID, made.Where(), why)}
+	}
+	switch unread := p.unread(made.Target); {
+	case unread != "":
+		return refused(unread + ". So this one may be a copy, and run from it the OSD would lose what it has written since. If the OSD is to run from it all the same, take the other out of its node first; else take this one out of spec.storage, and out of its node, or wipe it")
+	case p.silent[made.Node] && made.MayRun && made.Node != t.Node:
+		return refused(fmt.Sprintf("node %s does not answer, while Ceph does not say that the OSD is down: it may run there still. Bring the node back, or make sure that it is off", made.Node))
+	}
+	return nil
 }
 
 // unread says why the node on which an OSD was made cannot tell whether it has the OSD's device
@@ -150,10 +167,4 @@ func isUnread(device v1alpha1.Device) bool {
 // hasName reports whether a device has a name of its own, and not of its place alone.
 func hasName(device v1alpha1.Device) bool {
 	return device.ID != "" && !strings.HasPrefix(device.ID, "/")
-}
-
-func mayBeCopy(t, made Target, unread string) Problem {
-	return Problem{v1alpha1.ReasonDeviceRefused, fmt.Sprintf(
-		"device %q on node %s is refused: it bears an OSD (%s) that belongs on %s, and %s. So this one may be a copy, and run from it the OSD would lose what it has written since. If the OSD is to run from it all the same, take the other out of its node first; else take this one out of spec.storage, and out of its node, or wipe it",
-		t.Device, t.Node, t.UUID, made.Where(), unread)}
 }

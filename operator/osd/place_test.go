@@ -106,6 +106,13 @@ func TestNoTwoDevicesAreOneOSD(t *testing.T) {
 		"a disk of which one nameless is no matter, by its place":  {storage: on("n2", "disk7"), made: made(first), seen: alone(disk("disk1", "10Gi"), nameless), want: []Target{moved}},
 		"a disk that was moved from a node that does not answer":   {storage: on("n2", "disk7"), made: made(first), seen: alone(unread), dead: true, want: []Target{moved}},
 		"a disk under another name where it was, while it is read": {storage: on("n1", "/dev/disk/by-path/path-disk1"), made: made(first), seen: inventory{"n1": storageNode("n1", labelled("disk1", first.UUID, fsid), refusedDisk("disk3", v1alpha1.DeviceCannotBeProbed, ""))}, want: []Target{{Node: "n1", Device: "/dev/disk/by-path/path-disk1", UUID: first.UUID}}},
+		"an OSD that runs in a node that does not answer": {
+			storage: on("n2", "disk7"), made: map[string]Made{first.UUID: {Target: first, MayRun: true}}, seen: copied, dead: true,
+			problems: []Problem{{v1alpha1.ReasonDeviceRefused, `device "disk7" on node n2 is refused: it bears an OSD (` + first.UUID + `) that belongs on disk1 on node n1, and node n1 does not answer, while Ceph does not say that the OSD is down: it may run there still. Bring the node back, or make sure that it is off`}}},
+		"an OSD that Ceph does not say to be down, of a node that is no more": {
+			storage: on("n2", "disk7"), made: map[string]Made{first.UUID: {Target: Target{Node: "n0", Device: "disk1", UUID: first.UUID}, MayRun: true}}, seen: alone(), want: []Target{moved}},
+		"an OSD that ran when its disk was moved from a node that answers": {
+			storage: on("n2", "disk7"), made: map[string]Made{first.UUID: {Target: first, MayRun: true}}, seen: alone(), want: []Target{moved}},
 		"what a silent node showed before is no copy": {
 			storage: on("n2", "disk7"), made: made(first), seen: copied, dead: true, want: []Target{moved}},
 	} {

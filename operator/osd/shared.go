@@ -156,8 +156,10 @@ func (s sharing) check(t Target, name, called string, isNamed bool, made Made) *
 		case s.ofOSD[other.device]:
 			return refused(fmt.Sprintf(", and an OSD was made of it on node %s", other.node), once)
 		case belongs:
-		case s.taken[other.device] || !isNamed:
+		case s.taken[other.device]:
 			return refused(", and each node would make an OSD of it", once)
+		case !isNamed:
+			return refused(", and a filter does not say which node is to have it", once)
 		case other.device.Reason == v1alpha1.DeviceInUse:
 			return refused(fmt.Sprintf(", and node %s uses it: %s", other.node, other.device.Message), "End that use first, or take the device out of spec.storage")
 		}

@@ -45,6 +45,7 @@ func TestADiskThatSeveralNodesReachIsUsedByOne(t *testing.T) {
 	withDB := func(device string) (d []v1alpha1.StorageDevice) {
 		return []v1alpha1.StorageDevice{{Name: device, DBDevice: lun}}
 	}
+	shown := inventory{"n1": storageNode("n1", labelled(lun, first.UUID, fsid)), "n2": storageNode("n2", labelled(lun, first.UUID, fsid))}
 	neither := []Problem{refused("n1", "n2", each), refused("n2", "n1", each)}
 	for name, test := range map[string]struct {
 		storage  v1alpha1.StorageSpec
@@ -52,11 +53,12 @@ func TestADiskThatSeveralNodesReachIsUsedByOne(t *testing.T) {
 		made     map[string]Made
 		want     []Target
 		problems []Problem
+		silent   bool // node n1
 	}{
 		"matched on both":                                  {storage: matched, seen: both, problems: neither},
 		"named on both":                                    {storage: on("n1", "n2"), seen: both, problems: neither},
 		"named on one, and matched on the other":           {storage: half, seen: both, problems: neither},
-		"matched on one alone, and shown by the other":     {storage: filtered, seen: both, problems: neither[:1]},
+		"matched on one alone, and shown by the other":     {storage: filtered, seen: both, problems: []Problem{refused("n1", "n2", "a filter does not say which node is to have it"+once)}},
 		"named on one alone":                               {storage: on("n2"), seen: both, want: []Target{second}},
 		"named on one alone, and the other cannot read it": {storage: on("n2"), seen: inventory{"n1": storageNode("n1", failed), "n2": both["n2"]}, want: []Target{second}},
 		"named on one alone, and used by the other": {
@@ -71,8 +73,11 @@ func TestADiskThatSeveralNodesReachIsUsedByOne(t *testing.T) {
 			storage: matched, seen: inventory{"n1": storageNode("n1", labelled(lun, first.UUID, fsid)), "n2": both["n2"]},
 			want: []Target{first}, problems: []Problem{refused("n2", "n1", each)}},
 		"an OSD, shown by both": {
-			storage: matched, seen: inventory{"n1": storageNode("n1", labelled(lun, first.UUID, fsid)), "n2": storageNode("n2", labelled(lun, first.UUID, fsid))},
+			storage: matched, seen: shown,
 			made: made(first), want: []Target{first},
+			problems: []Problem{{v1alpha1.ReasonDeviceRefused, fmt.Sprintf(`device "%s" on node n2 is refused: it is one disk (naa.6001405aabbccdd0) with %[1]s on node n1, and its OSD (%s) belongs there. Name it on that node alone, in spec.storage.nodes, and let no filter match it on another`, lun, first.UUID)}}},
+		"an OSD, and its node is silent: it stays": {
+			storage: matched, seen: shown, made: made(first), silent: true, want: []Target{first},
 			problems: []Problem{{v1alpha1.ReasonDeviceRefused, fmt.Sprintf(`device "%s" on node n2 is refused: it is one disk (naa.6001405aabbccdd0) with %[1]s on node n1, and its OSD (%s) belongs there. Name it on that node alone, in spec.storage.nodes, and let no filter match it on another`, lun, first.UUID)}}},
 		"a DB device of OSDs on both": {
 			storage: v1alpha1.StorageSpec{Nodes: []v1alpha1.StorageNode{{Name: "n1", Devices: withDB("disk1")}, {Name: "n2", Devices: withDB("disk2")}}},
@@ -86,6 +91,9 @@ func TestADiskThatSeveralNodesReachIsUsedByOne(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			answers := corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}
 			nodes := []corev1.Node{{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: answers}, {ObjectMeta: metav1.ObjectMeta{Name: "n2"}, Status: answers}}
+			if test.silent {
+				nodes[0].Status.Conditions = nil
+			}
 			targets, problems := Targets(&v1alpha1.StorageCluster{Spec: v1alpha1.StorageClusterSpec{Storage: test.storage}}, fsid, nodes, test.seen, test.made)
 			require.Equal(t, test.want, targets)
 			require.Equal(t, test.problems, problems)

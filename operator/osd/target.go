@@ -95,7 +95,7 @@ type selection struct {
 // blank one that several nodes reach is none, unless one of them alone is to have it.
 func Targets(cluster *v1alpha1.StorageCluster, fsid string, nodes []corev1.Node, inventory map[string]*v1alpha1.NodeStorage, made map[string]Made) ([]Target, []Problem) {
 	selections, problems := selected(cluster.Spec.Storage, nodes)
-	known := places{fsid: fsid, made: made, shown: map[string][]place{}, seen: map[string]*v1alpha1.NodeStorage{}}
+	known := places{fsid: fsid, made: made, shown: map[string][]place{}, seen: map[string]*v1alpha1.NodeStorage{}, silent: map[string]bool{}}
 	for _, node := range nodes {
 		known.see(&node, inventory[node.Name])
 	}
