@@ -260,7 +260,7 @@ func unmap(ctx context.Context, host Host, feed feeder, uuid string) error {
 }
 
 // release ends the mapping that an earlier start of the OSD left, and returns the device as
-// it is then.
+// it is then: the one that is locked, wherever its name leads meanwhile.
 func (p *Preparer) release(ctx context.Context, request Request, b block) (block, error) {
 	if request.Key == "" {
 		return b, nil
@@ -268,5 +268,5 @@ func (p *Preparer) release(ctx context.Context, request Request, b block) (block
 	if err := unmap(ctx, p.host, p.feed, request.UUID); err != nil {
 		return b, request.refused(v1alpha1.DeviceInUse, "%v", err)
 	}
-	return p.find(request.Device)
+	return findBlock(p.host, b.name)
 }

@@ -125,6 +125,24 @@ func TestAMappingThatWasLeftEndsUnlessItIsUsed(t *testing.T) {
 	require.NoError(t, err, "of a device that is not encrypted nothing is closed")
 }
 
+// What is written to is the device that is locked and looked at, though its name leads to another one now.
+func TestTheLockedDeviceStaysTheOne(t *testing.T) {
+	host := newFakeHost(t)
+	host.add("sdb", map[string]string{"dev": "8:16"}, "by-id/x")
+	host.add("sdc", map[string]string{"dev": "8:32"})
+	host.add("dm-7", map[string]string{"dm/name": mapping + testUUID, "dm/uuid": "CRYPT-LUKS2-x"})
+	link := filepath.Join(host.Dev, "disk/by-id/x")
+	p := Preparer{host: host.Host, feed: func(context.Context, []byte, string, ...string) error {
+		return errors.Join(os.Remove(link), os.Symlink(host.node("sdc"), link))
+	}}
+	b, err := p.find(link)
+	require.NoError(t, err)
+	require.Equal(t, "sdb", b.name)
+	b, err = p.release(t.Context(), Request{UUID: testUUID, Key: "/key", Device: link}, b)
+	require.NoError(t, err)
+	require.Equal(t, "sdb", b.name)
+}
+
 // Interrupted where the device can not be opened, a device says whose it is: it is nobody
 // else's, is not taken for blank, and is wiped with its OSD.
 func TestAnEncryptedDeviceThatIsClosedIsKnown(t *testing.T) {

@@ -93,17 +93,21 @@ func (i *Inventory) end(name string) {
 }
 
 // judge asks in the order of what matters most: whose OSD it is, who uses it,
-// whether it could serve at all, and last what is on it.
+// whether it could serve at all, and last what is on it. Where the first has no
+// answer that is said, whatever else is known: it may be an OSD.
 func judge(ctx context.Context, l looker, b block, use string) verdict {
 	label, err := l.label(b)
 	if label != nil {
 		return judgeLabel(*label)
 	}
-	if v := judgeBlock(b, use); !v.usable() {
-		return v
+	if err != nil && use != "" {
+		return unprobed(fmt.Errorf("%s; %w", use, err))
 	}
 	if err != nil {
 		return unprobed(err)
+	}
+	if v := judgeBlock(b, use); !v.usable() {
+		return v
 	}
 	v, err := l.judge(ctx, b)
 	if err != nil {

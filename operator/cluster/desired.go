@@ -105,6 +105,7 @@ func (d *Desired) desireOSDs(o *Observed, helperImage string) {
 	d.Leaving = o.leaving(targets)
 	d.Targets = append(targets, d.keptEncrypted(o, o.keptTargets(uuids(append(slices.Clone(targets), d.Leaving...))))...)
 	d.Problems = append(d.Problems, withoutKept(problems, d.Targets)...)
+	d.Problems = append(d.Problems, o.notStarted(d)...)
 	for i, target := range append(slices.Clone(d.Targets), d.Leaving...) {
 		known, key := o.osd(target.UUID), o.OSDKeys[target.UUID]
 		node := o.node(target.Node)
@@ -140,7 +141,8 @@ func (o *Observed) madeOSDs() map[string]osd.Made {
 	for _, secret := range o.Secrets {
 		if t := osd.TargetOf(secret); t.UUID != "" && t.Claim == "" {
 			known := o.osd(t.UUID)
-			made[t.UUID] = osd.Made{Target: t, Stopped: osd.Formatted(secret) && o.Ceph != nil && (known == nil || !known.Up)}
+			made[t.UUID] = osd.Made{Target: t, Stopped: osd.Formatted(secret) && o.Ceph != nil && (known == nil || !known.Up),
+				MayRun: o.Ceph == nil || known != nil && known.Up}
 		}
 	}
 	return made

@@ -59,6 +59,30 @@ func (o *Observed) failure(target osd.Target) string {
 	return fmt.Sprintf("its device does not show the OSD (%s: %s)", device.Reason, device.Message)
 }
 
+// notStarted are the problems with devices of OSDs that have not been up yet, and that are no
+// targets for it: of those that have been up failure says more. While one is being made its
+// device is in use; where another program uses it the OSD's pod says so.
+func (o *Observed) notStarted(d *Desired) (problems []osd.Problem) {
+	for _, target := range d.Targets {
+		known, node, seen := o.osd(target.UUID), o.node(target.Node), o.Inventory[target.Node]
+		if !target.Kept || target.Claim != "" || known == nil || known.Up || !known.New || node == nil || !kube.NodeAnswers(node) || seen == nil {
+			continue
+		}
+		about := fmt.Sprintf("device %q on node %s ", target.Device, target.Node)
+		device := osd.Find(seen, target.Device)
+		switch {
+		case slices.ContainsFunc(d.Problems, func(p osd.Problem) bool { return strings.HasPrefix(p.Message, about) }):
+		case device == nil:
+			problems = append(problems, osd.Problem{Reason: v1alpha1.ReasonDeviceNotFound, Message: about + fmt.Sprintf(
+				"does not exist there any more, and osd.%d has not been up yet. Plug it in; it is used as soon as it appears", known.ID)})
+		case !device.Usable && device.OSD == nil && device.Reason != v1alpha1.DeviceInUse:
+			problems = append(problems, osd.Problem{Reason: v1alpha1.ReasonDeviceRefused, Message: about + fmt.Sprintf(
+				"is refused (%s), and osd.%d has not been up yet: %s", device.Reason, known.ID, device.Message)})
+		}
+	}
+	return problems
+}
+
 // failsByIO reports whether an OSD's pod ended because its device could not be read or written.
 func (o *Observed) failsByIO(uuid string) bool {
 	deployment := o.osdDeployment(uuid)

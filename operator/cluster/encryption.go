@@ -27,11 +27,11 @@ func (d *Desired) encrypted(o *Observed, targets []osd.Target) (settled []osd.Ta
 		}
 		fresh := secret == nil && o.osd(target.UUID) == nil
 		if fresh {
-			target.Encrypted = o.Cluster.Spec.Storage.Encrypted
+			target.Encrypted = o.Cluster.Spec.Storage.Encrypted || osd.HasBegunEncrypted(o.Inventory[target.Node], target)
 		}
 		why := osd.CannotEncrypt(o.Inventory[target.Node])
 		if target.Encrypted && why != "" && (fresh || o.Inventory[target.Node] != nil && o.Inventory[target.Node].Status.Encryption != nil) {
-			d.Problems = append(d.Problems, encryptionUnavailable(target, fresh, why))
+			d.Problems = append(d.Problems, o.encryptionUnavailable(target, fresh, why))
 			if fresh {
 				continue
 			}
@@ -41,24 +41,28 @@ func (d *Desired) encrypted(o *Observed, targets []osd.Target) (settled []osd.Ta
 	return settled
 }
 
-func encryptionUnavailable(target osd.Target, fresh bool, why string) osd.Problem {
+func (o *Observed) encryptionUnavailable(target osd.Target, fresh bool, why string) osd.Problem {
 	message := fmt.Sprintf("node %s cannot encrypt devices: %s. ", target.Node, why)
-	if fresh {
+	switch {
+	case fresh && !o.Cluster.Spec.Storage.Encrypted:
+		message += fmt.Sprintf("An encrypted OSD was begun on device %q there, and is not made without. Boot a kernel with dm-crypt, or wipe the device, or take it out of spec.storage", target.Device)
+	case fresh:
 		message += fmt.Sprintf("spec.storage.encrypted is true, so no OSD is made of device %q there. Boot a kernel with dm-crypt, or take the device out of spec.storage", target.Device)
-	} else {
+	default:
 		message += fmt.Sprintf("The OSD of device %q there is encrypted, and cannot start again. Boot a kernel with dm-crypt, or move the disk to a node that has it", target.Device)
 	}
 	return osd.Problem{Reason: v1alpha1.ReasonEncryptionUnavailable, Message: message}
 }
 
 // lostEncryptionKey reports whether an OSD is encrypted, by its device or by how it runs, and
-// its Secret does not have the key.
+// its Secret does not have the key. One that was begun, and that Ceph does not know, needs none
+// of before: it is made anew.
 func (o *Observed) lostEncryptionKey(t osd.Target) bool {
 	if len(osd.EncryptionKey(o.Secrets[osd.SecretName(o.Cluster, t.UUID)])) > 0 {
 		return false
 	}
-	live := o.osdDeployment(t.UUID)
-	return osd.HasEncrypted(o.Inventory[t.Node], t) || live != nil && osd.TargetOf(live).Encrypted
+	live, seen := o.osdDeployment(t.UUID), o.Inventory[t.Node]
+	return osd.HasEncrypted(seen, t) || osd.HasBegunEncrypted(seen, t) && o.osd(t.UUID) != nil || live != nil && osd.TargetOf(live).Encrypted
 }
 
 func (o *Observed) encryptionKeyMissing(t osd.Target) osd.Problem {

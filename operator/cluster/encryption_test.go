@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -9,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/operator/osd"
 )
 
@@ -125,6 +127,33 @@ func TestALostEncryptionKeyIsSaidAndNothingIsDone(t *testing.T) {
 			require.Contains(t, blocker.Message, `device "disk3" on node n1 is encrypted, and its key is gone: Secret `+s.secretOf(target))
 			require.Contains(t, blocker.Message, test.says)
 		})
+	}
+}
+
+// A device on which an OSD was begun holds nothing: taken out and named again it is made anew,
+// with a key of its own, and encrypted as it was begun.
+func TestABegunEncryptedDeviceIsMadeAnewWithAnotherKey(t *testing.T) {
+	for _, asked := range []bool{true, false} {
+		s := encrypting(t, "")
+		target := *s.stepNamed("osd-n1-disk3").NewOSD
+		device := osd.Find(s.Inventory["n1"], "disk3")
+		device.Usable, device.Reason = false, v1alpha1.DeviceHasOSD
+		device.OSD = &v1alpha1.DeviceOSD{ID: -1, UUID: target.UUID, FSID: s.Keys.FSID, Encrypted: true}
+		s.Cluster.Spec.Storage.Encrypted = asked
+		require.Empty(t, s.said())
+		step := s.stepNamed("osd-n1-disk3")
+		require.NotNil(t, step)
+		require.True(t, step.NewOSD.Encrypted)
+		require.Equal(t, target.UUID, step.NewOSD.UUID)
+
+		s.Inventory["n1"].Status.Encryption = &v1alpha1.NodeEncryption{Message: "Linux 6.1 has no dm-crypt"}
+		require.Nil(t, s.stepNamed("osd-n1-disk3"), "it is never made without")
+		require.Equal(t, asked, strings.Contains(s.said()[0], "spec.storage.encrypted is true"))
+		require.Equal(t, !asked, strings.Contains(s.said()[0], `An encrypted OSD was begun on device "disk3" there`))
+
+		s.Ceph.OSDs = append(s.Ceph.OSDs, ceph.OSD{ID: 6, UUID: target.UUID, New: true})
+		s.lookup = lookup{}
+		require.Contains(t, s.status().Blocker.Message, "its key is gone", "Ceph knows the OSD, and no other key would be made")
 	}
 }
 

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -384,4 +385,85 @@ func TestAnOSDThatHasBeenUpIsNeverFormattedAgain(t *testing.T) {
 	for _, secret := range desired(s.Observed, helper).OSDSecrets {
 		require.True(t, osd.Formatted(secret), secret.Name)
 	}
+}
+
+// One look at which a disk cannot be read must not have a copy of it take its OSD over.
+func TestACopyDoesNotTakeOverWhenItsOriginalCannotBeRead(t *testing.T) {
+	s := running(t)
+	devices := s.Inventory["n1"].Status.Devices
+	devices[1].Usable, devices[1].Reason, devices[1].Message = false, v1alpha1.DeviceCannotBeProbed, "no answer within 10s"
+	s.Inventory["n1"].Status.Devices = append(devices, v1alpha1.Device{Name: "sdc", ID: "copy", Reason: v1alpha1.DeviceHasOSD,
+		OSD: &v1alpha1.DeviceOSD{ID: 1, UUID: s.Ceph.OSDs[1].UUID, FSID: s.Keys.FSID}})
+	s.name(v1alpha1.StorageDevice{Name: "copy"})
+	require.Empty(t, s.plan(), "the OSD's Secret stays, and it runs on")
+	require.Contains(t, s.status().Blocker.Message, `device "copy" on node n1 is refused: it bears an OSD (`+s.Ceph.OSDs[1].UUID+`) that belongs on disk2 on node n1`)
+	s.Inventory["n1"].Status.Devices = slices.Delete(s.Inventory["n1"].Status.Devices, 1, 2)
+	require.Contains(t, s.open()[0], "main-osd-", "it runs from the copy when the original is out of its node")
+}
+
+// What is wrong with the device of an OSD that was never up is said: nothing else tells why one waits for it.
+func TestWhatIsWrongWithTheDeviceOfANewOSDIsSaid(t *testing.T) {
+	cannot := func(s *scene) {
+		device := osd.Find(s.Inventory["n1"], "disk3")
+		device.Usable, device.Reason, device.Message = false, v1alpha1.DeviceCannotBeProbed, "no answer within 10s"
+	}
+	filtered := func(s *scene) {
+		s.Cluster.Spec.Storage.Nodes[0].Devices, s.Cluster.Spec.Storage.Nodes[0].Filter = nil, &v1alpha1.DeviceFilter{}
+	}
+	gone := func(s *scene) { s.Inventory["n1"].Status.Devices = s.Inventory["n1"].Status.Devices[:2] }
+	const refused = `device "disk3" on node n1 is refused (CannotBeProbed), and osd.6 has not been up yet: no answer within 10s`
+	for name, test := range map[string]struct {
+		changes []func(*scene)
+		says    []string
+	}{
+		"named":               {[]func(*scene){cannot}, []string{refused}},
+		"matched":             {[]func(*scene){cannot, filtered}, []string{refused}},
+		"matched, and gone":   {[]func(*scene){filtered, gone}, []string{`device "disk3" on node n1 does not exist there any more, and osd.6 has not been up yet. Plug it in; it is used as soon as it appears`}},
+		"named, and gone":     {[]func(*scene){gone}, []string{`device "disk3" on node n1 does not exist there. The node has: disk1, disk2. Correct spec.storage.nodes[n1].devices, or plug the device in; it is used as soon as it appears`}},
+		"it is made just now": {[]func(*scene){cannot, func(s *scene) { osd.Find(s.Inventory["n1"], "disk3").Reason = v1alpha1.DeviceInUse }}, nil},
+		"it runs":             {[]func(*scene){cannot, func(s *scene) { s.Ceph.OSDs[6].Up, s.Ceph.OSDs[6].New = true, false }}, nil},
+		"its node is silent":  {[]func(*scene){cannot, func(s *scene) { s.Nodes[0].Status.Conditions[0].Status = corev1.ConditionUnknown }}, nil},
+		"nobody asks Ceph":    {[]func(*scene){cannot, func(s *scene) { s.Ceph = nil }}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := running(t)
+			s.Inventory["n1"].Status.Devices = append(s.Inventory["n1"].Status.Devices, v1alpha1.Device{Name: "sdc", ID: "disk3", Usable: true, Size: resource.MustParse("10Gi")})
+			s.name(v1alpha1.StorageDevice{Name: "disk3"})
+			target := *s.stepNamed("osd-n1-disk3").NewOSD
+			secret := osd.Secret(s.Cluster, target, "key", 6, false)
+			s.Secrets[secret.Name], s.OSDKeys[target.UUID] = stamped(t, secret), "key"
+			s.Ceph.OSDs = append(s.Ceph.OSDs, ceph.OSD{ID: 6, UUID: target.UUID, New: true})
+			s.settle()
+			require.Empty(t, s.said())
+			for _, change := range test.changes {
+				change(s)
+			}
+			s.lookup = lookup{}
+			require.Equal(t, test.says, s.said())
+			if len(test.says) > 0 {
+				require.Contains(t, s.status().Blocker.Message, test.says[0])
+			}
+		})
+	}
+}
+
+// An OSD that may run in a node which does not answer does not start from another disk, or the same, elsewhere.
+func TestNoOSDIsTakenOverFromANodeThatDoesNotAnswerWhileItMayRun(t *testing.T) {
+	s := running(t)
+	device := func(name string) v1alpha1.Device {
+		return v1alpha1.Device{Name: name, ID: name, Reason: v1alpha1.DeviceHasOSD, OSD: &v1alpha1.DeviceOSD{ID: 1, UUID: s.Ceph.OSDs[1].UUID, FSID: s.Keys.FSID}}
+	}
+	s.Nodes[0].Status.Conditions[0].Status = corev1.ConditionUnknown
+	s.Inventory["n2"].Status.Devices = append(s.Inventory["n2"].Status.Devices, device("disk9"))
+	s.Cluster.Spec.Storage.Nodes[0].Devices = s.Cluster.Spec.Storage.Nodes[0].Devices[:1]
+	s.Cluster.Spec.Storage.Nodes[1].Devices = append(s.Cluster.Spec.Storage.Nodes[1].Devices, v1alpha1.StorageDevice{Name: "disk9"})
+	moved := func() bool {
+		return slices.ContainsFunc(desired(s.Observed, helper).Targets, func(t osd.Target) bool { return t.Node == "n2" && t.Device == "disk9" })
+	}
+	require.False(t, moved())
+	require.Contains(t, s.said()[0], `device "disk9" on node n2 is refused`)
+	s.Ceph.OSDs[1].Up = false
+	require.True(t, moved())
+	s.Ceph = nil
+	require.False(t, moved(), "nobody knows")
 }

@@ -50,8 +50,24 @@ func CannotEncrypt(seen *v1alpha1.NodeStorage) string {
 	return seen.Status.Encryption.Message
 }
 
-// HasEncrypted reports whether a node shows the device of a target, with its OSD, encrypted.
+// HasEncrypted reports whether a node shows the device of a target, with its OSD, encrypted. One
+// that was only begun holds nothing yet.
 func HasEncrypted(seen *v1alpha1.NodeStorage, t Target) bool {
+	found := encryptedOn(seen, t)
+	return found != nil && found.ID >= 0
+}
+
+// HasBegunEncrypted reports whether a node shows the device of a target as one on which its OSD
+// was begun, encrypted. It can be made anew with another key, and not without one.
+func HasBegunEncrypted(seen *v1alpha1.NodeStorage, t Target) bool {
+	found := encryptedOn(seen, t)
+	return found != nil && found.ID < 0
+}
+
+func encryptedOn(seen *v1alpha1.NodeStorage, t Target) *v1alpha1.DeviceOSD {
 	device := Find(seen, t.Device)
-	return device != nil && device.OSD != nil && device.OSD.UUID == t.UUID && device.OSD.Encrypted
+	if device == nil || device.OSD == nil || device.OSD.UUID != t.UUID || !device.OSD.Encrypted {
+		return nil
+	}
+	return device.OSD
 }

@@ -91,10 +91,11 @@ type selection struct {
 
 // Targets returns the devices that the spec makes OSDs, and what stands in the
 // way of the others. A device that holds an OSD of this cluster already is a
-// target whatever else is said of it, unless it is a copy of another that does.
+// target whatever else is said of it, unless it is a copy of another that does. A
+// blank one that several nodes reach is none, unless one of them alone is to have it.
 func Targets(cluster *v1alpha1.StorageCluster, fsid string, nodes []corev1.Node, inventory map[string]*v1alpha1.NodeStorage, made map[string]Made) ([]Target, []Problem) {
 	selections, problems := selected(cluster.Spec.Storage, nodes)
-	known := places{fsid: fsid, made: made, shown: map[string][]place{}}
+	known := places{fsid: fsid, made: made, shown: map[string][]place{}, seen: map[string]*v1alpha1.NodeStorage{}, silent: map[string]bool{}}
 	for _, node := range nodes {
 		known.see(&node, inventory[node.Name])
 	}
@@ -105,8 +106,9 @@ func Targets(cluster *v1alpha1.StorageCluster, fsid string, nodes []corev1.Node,
 		targets = append(targets, found...)
 		problems = append(problems, bad...)
 	}
+	targets, shared := known.withoutShared(targets, cluster.Spec.Storage, nodes, inventory)
 	targets, copies := known.withoutCopies(targets, inventory)
-	return targets, append(problems, copies...)
+	return targets, slices.Concat(problems, shared, copies)
 }
 
 // selected lists the nodes of the spec: those named, then those that the selector finds.
