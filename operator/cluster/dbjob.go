@@ -62,8 +62,28 @@ func (p *planner) freeDB(target osd.Target) (s Step, left bool) {
 		return s, false
 	}
 	what := fmt.Sprintf("empty the DB device %s of the OSD of %s on node %s", db, target.Device, target.Node)
-	s = step(target.Name()+"-db", what, "Ceph knows that OSD no more", "")
+	s = step(target.Name()+"-db", what, "Ceph knows that OSD no more", p.dbGate(target))
+	s.Reason = v1alpha1.ReasonNotSafeToRemove
 	return p.byEmptying(s, p.o.freeingJob(p.d.helperImage, target.UUID, node), node, db), true
+}
+
+// dbGate says what must hold before the database of an OSD that has left is emptied. The OSD
+// that takes its place, on the same DB device, does not start before.
+func (p *planner) dbGate(old osd.Target) string {
+	if by := replaced(p.d.Targets, old); by != nil && p.o.osd(by.UUID) == nil && p.o.needsDBOf(*by, old) {
+		return ""
+	}
+	gate := p.cleanGate(old)
+	if gate != "" {
+		gate += ": until then its disk may be the last that has something, and nobody reads it without its database"
+	}
+	return gate
+}
+
+// needsDBOf reports whether a target is to have the DB device that has another's database.
+func (o *Observed) needsDBOf(target, other osd.Target) bool {
+	device := osd.Find(o.Inventory[target.Node], target.DB)
+	return target.DB != "" && device != nil && device.DBOf == other.UUID
 }
 
 // byEmptying completes a step that a Job does, until no node shows what it empties.
