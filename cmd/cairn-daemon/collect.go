@@ -46,7 +46,7 @@ func newCollectCommand() *cobra.Command {
 	collectionFlags(cmd, &collection)
 	flags := cmd.Flags()
 	flags.StringSliceVar(&collection.Mons, "mon", nil, "name of a mon of the cluster, which must have no store here; repeatable")
-	flags.StringArrayVar(&osds, "osd", nil, "ID, UUID, device and database's device (or none) of an OSD as ID,UUID,/dev/disk/…,/dev/disk/…; repeatable")
+	flags.StringArrayVar(&osds, "osd", nil, "ID, UUID, device, database's device (or none) and file with the encryption key (or none) of an OSD as ID,UUID,/dev/disk/…,/dev/disk/…,/run/…; repeatable")
 	flags.StringVar(&work, "work-dir", "", "directory in which the OSDs' directories are made")
 	flags.StringVar(&report, "report", "", "file that tells which maps were found")
 	for _, name := range []string{"mon", "work-dir", "report"} {
@@ -65,28 +65,48 @@ func collectionFlags(cmd *cobra.Command, collection *monstore.Collection) {
 	}
 }
 
-// activate makes the directories of OSDs whose disks bear them, as before a start.
+// activate makes the directories of OSDs whose disks bear them, as before a start. The mappings
+// of encrypted disks end with this process.
 func activate(ctx context.Context, osds []string, fsid, work string) (dirs []string, err error) {
 	none := filepath.Join(work, "no-key")
 	if err := os.WriteFile(none, nil, 0o600); err != nil {
 		return nil, fmt.Errorf("make room for the OSDs' directories: %w", err)
 	}
 	for _, osd := range osds {
-		parts := strings.SplitN(osd, ",", 4)
-		if len(parts) != 4 {
-			return nil, fmt.Errorf("--osd: %q is not ID,UUID,DEVICE,DB", osd)
-		}
-		id, err := strconv.ParseInt(parts[0], 10, 32)
+		request, err := parseOSD(osd)
 		if err != nil {
-			return nil, fmt.Errorf("--osd: %q: the ID: %w", osd, err)
+			return nil, err
 		}
-		request := disk.Request{ID: int32(id), UUID: parts[1], Device: parts[2], DB: parts[3], FSID: fsid, DataDir: filepath.Join(work, "osd-"+parts[0]), Keyring: none, ActivateOnly: true}
+		request.FSID, request.DataDir, request.Keyring, request.ActivateOnly = fsid, filepath.Join(work, fmt.Sprintf("osd-%d", request.ID)), none, true
 		if _, err := disk.NewPreparer(disk.ThisHost()).Prepare(ctx, request); err != nil {
-			return nil, fmt.Errorf("osd.%d (when its disk is gone for ever, take it out of spec.storage): %w", id, err)
+			return nil, fmt.Errorf("osd.%d%s: %w", request.ID, giveUpAdvice(err), err)
 		}
 		dirs = append(dirs, request.DataDir)
 	}
 	return dirs, nil
+}
+
+// parseOSD reads an OSD from the command line.
+func parseOSD(text string) (disk.Request, error) {
+	parts := strings.Split(text, ",")
+	if len(parts) != 5 {
+		return disk.Request{}, fmt.Errorf("--osd: %q is not ID,UUID,DEVICE,DB,KEY", text)
+	}
+	id, err := strconv.ParseInt(parts[0], 10, 32)
+	if err != nil {
+		return disk.Request{}, fmt.Errorf("--osd: %q: the ID: %w", text, err)
+	}
+	return disk.Request{ID: int32(id), UUID: parts[1], Device: parts[2], DB: parts[3], Key: parts[4]}, nil
+}
+
+// giveUpAdvice says how to go on without an OSD. One whose disk is there and wants its key is
+// not to be given up.
+func giveUpAdvice(err error) string {
+	refused := (*disk.RefusedError)(nil)
+	if errors.As(err, &refused) && (refused.Reason == disk.Encrypted || refused.Reason == disk.NotEncrypted) {
+		return ""
+	}
+	return " (when its disk is gone for ever, take it out of spec.storage)"
 }
 
 func newFoundCommand() *cobra.Command {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/daemon/disk"
 )
 
 func TestInstall(t *testing.T) {
@@ -61,4 +64,24 @@ func TestPrintDisks(t *testing.T) {
 	require.Equal(t, "NAME  ID       SIZE   STATE   MESSAGE\n"+
 		"sda   -        256Gi  InUse   the device is mounted at /\n"+
 		"sdb   wwn-0x1  10Gi   usable  \n", out.String())
+}
+
+func TestAnOSDOnTheCommandLine(t *testing.T) {
+	request, err := parseOSD("3,1a2b,/dev/disk/by-id/a,/dev/disk/by-id/b,")
+	require.NoError(t, err)
+	require.Equal(t, disk.Request{ID: 3, UUID: "1a2b", Device: "/dev/disk/by-id/a", DB: "/dev/disk/by-id/b"}, request)
+	request, err = parseOSD("4,1a2b,/dev/disk/by-id/a,,/run/encryption/4/encryption-key")
+	require.NoError(t, err)
+	require.Equal(t, disk.Request{ID: 4, UUID: "1a2b", Device: "/dev/disk/by-id/a", Key: "/run/encryption/4/encryption-key"}, request)
+	for _, wrong := range []string{"", "3,1a2b,/dev/disk/by-id/a,", "3,1a2b,a,b,c,d", "x,1a2b,a,b,c"} {
+		_, err := parseOSD(wrong)
+		require.ErrorContains(t, err, "--osd: ")
+	}
+}
+
+// An OSD whose disk only wants its key is not to be given up.
+func TestWhichOSDIsSaidToBeGivenUp(t *testing.T) {
+	require.Contains(t, giveUpAdvice(errors.New("find device: no such file")), "when its disk is gone for ever")
+	require.Contains(t, giveUpAdvice(&disk.RefusedError{Reason: disk.OtherOSD}), "when its disk is gone for ever")
+	require.Empty(t, giveUpAdvice(fmt.Errorf("prepare: %w", &disk.RefusedError{Reason: disk.Encrypted})))
 }

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"slices"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -62,29 +64,77 @@ func (p *planner) freeDB(target osd.Target) (s Step, left bool) {
 		return s, false
 	}
 	what := fmt.Sprintf("empty the DB device %s of the OSD of %s on node %s", db, target.Device, target.Node)
-	s = step(target.Name()+"-db", what, "Ceph knows that OSD no more", "")
-	return p.byEmptying(s, p.o.freeingJob(p.d.helperImage, target.UUID, node), node, db), true
+	s = step(target.Name()+"-db", what, "Ceph knows that OSD no more", p.dbGate(target))
+	s.Reason = v1alpha1.ReasonNotSafeToRemove
+	return p.byEmptying(s, p.o.freeingJob(p.d.helperImage, target, node), node, db, "Bring it back; or, when it is gone for ever, delete it from Kubernetes"), true
 }
 
-// byEmptying completes a step that a Job does, until no node shows what it empties.
-func (p *planner) byEmptying(s Step, want *batchv1.Job, node, device string) Step {
+// dbGate says what must hold before the database of an OSD that has left is emptied. The OSD
+// that takes its place, on the same DB device, does not start before.
+func (p *planner) dbGate(old osd.Target) string {
+	if by := replaced(p.d.Targets, old); by != nil && p.o.osd(by.UUID) == nil && p.o.needsDBOf(*by, old) {
+		return ""
+	}
+	gate := p.cleanGate(old)
+	if gate != "" {
+		gate += ": until then its disk may be the last that has something, and nobody reads it without its database"
+	}
+	return gate
+}
+
+// needsDBOf reports whether a target is to have the DB device that has another's database.
+func (o *Observed) needsDBOf(target, other osd.Target) bool {
+	device := osd.Find(o.Inventory[target.Node], target.DB)
+	return target.DB != "" && device != nil && device.DBOf == other.UUID
+}
+
+// byEmptying completes a step that a Job does, until no node shows what it empties. When the
+// node does not answer the advice says how to go on.
+func (p *planner) byEmptying(s Step, want *batchv1.Job, node, device, advice string) Step {
 	job := p.o.Jobs[want.Name]
 	switch {
-	case job == nil && (p.o.node(node) == nil || !kube.NodeAnswers(p.o.node(node))):
-		s.Gate, s.Reason = fmt.Sprintf("node %s, which has the device, is ready", node), v1alpha1.ReasonNodeGone
-	case job == nil:
-		s.Create = []client.Object{want}
-	case job.DeletionTimestamp != nil:
-		s.What, s.Gate, s.Wait = "wait for Job "+job.Name+" to be gone, asked for at "+clock(job.DeletionTimestamp.Time), "", true
-	case job.Annotations[kube.AnnotationNode] != node:
+	case job != nil && job.DeletionTimestamp != nil:
+		end := p.o.endJob(s.Name, job, s.Why)
+		s.What, s.Gate, s.Reason, s.Wait = end.What, end.Gate, end.Reason, true
+	case job != nil && job.Annotations[kube.AnnotationNode] != node:
 		s.Name += "-done"
 		s.What, s.Gate, s.Risk, s.Stop = "delete Job "+job.Name+", whose work is done", "", v1alpha1.RiskNone, []client.Object{job}
+	case p.o.node(node) == nil || !kube.NodeAnswers(p.o.node(node)):
+		s.Gate, s.Reason = fmt.Sprintf("node %s, which has the device, is ready. %s", node, advice), v1alpha1.ReasonNodeGone
+	case job == nil:
+		s.Create = []client.Object{want}
+	case p.o.inVain(job):
+		s.Name += "-again"
+		s.What, s.Gate, s.Risk, s.Stop = fmt.Sprintf("delete Job %s, to run it again: it ended at %s, and node %s still shows the device %s as it was", job.Name, clock(job.Status.CompletionTime.Time), node, device),
+			"", v1alpha1.RiskNone, []client.Object{job}
 	case job.Status.Succeeded > 0:
-		s.What, s.Gate, s.Wait = fmt.Sprintf("wait until node %s shows the device %s to be empty", node, device), "", true
+		s.What, s.Gate, s.Wait = fmt.Sprintf("wait until node %s shows the device %s to be empty, as Job %s left it. If that lasts, see whether the node's agent runs: 'kubectl -n cairn-system get pods -l app.kubernetes.io/component=agent -o wide'", node, device, job.Name), "", true
 	default:
 		s.What, s.Gate, s.Wait = fmt.Sprintf("wait for Job %s, which is to %s, since %s", job.Name, s.What, clock(job.CreationTimestamp.Time)), "", true
 	}
 	return s
+}
+
+// shownWithin is how long a node's agent may take to show what a Job did.
+const shownWithin = time.Minute
+
+// inVain reports whether a Job succeeded so long ago that its node should show what it did.
+func (o *Observed) inVain(job *batchv1.Job) bool {
+	return job.Status.Succeeded > 0 && job.Status.CompletionTime != nil && o.Now.Sub(job.Status.CompletionTime.Time) > shownWithin
+}
+
+// pathShown is the path of a node's device of which something holds; empty when it has no
+// stable name.
+func (o *Observed) pathShown(node string, holds func(v1alpha1.Device) bool) string {
+	seen := o.Inventory[node]
+	if seen == nil {
+		return ""
+	}
+	at := slices.IndexFunc(seen.Status.Devices, holds)
+	if at < 0 || seen.Status.Devices[at].ID == "" {
+		return ""
+	}
+	return osd.Target{Device: seen.Status.Devices[at].ID}.Path()
 }
 
 func (o *Observed) freeingName(uuid string) string {
@@ -97,11 +147,14 @@ func (o *Observed) freeingInstance(uuid string) string {
 	return hex.EncodeToString(sum[:6])
 }
 
-// freeingJob empties the DB device of one OSD. The label is looked at once more on the node.
-func (o *Observed) freeingJob(image, uuid, node string) *batchv1.Job {
-	instance := o.freeingInstance(uuid)
-	command := []string{"cairn-daemon", "wipe", "--fsid", o.Keys.FSID, "--osd", uuid, "--db-only"}
-	return wipeJob(o.Cluster, freeComponent, o.freeingName(uuid), instance, image, node, command)
+// freeingJob empties the DB device of one OSD, and fails where that cannot be read. The label
+// is looked at once more on the node.
+func (o *Observed) freeingJob(image string, target osd.Target, node string) *batchv1.Job {
+	command := []string{"cairn-daemon", "wipe", "--fsid", o.Keys.FSID, "--osd", target.UUID, "--db-only"}
+	if path := o.pathShown(node, func(d v1alpha1.Device) bool { return d.DBOf == target.UUID }); path != "" {
+		command = append(command, "--device", path)
+	}
+	return wipeJob(o.Cluster, freeComponent, o.freeingName(target.UUID), o.freeingInstance(target.UUID), image, node, command)
 }
 
 // wipeJob runs cairn-daemon on a node until it succeeds; why it does not is in the

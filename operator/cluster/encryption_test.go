@@ -1,10 +1,12 @@
 package cluster
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -177,4 +179,34 @@ func TestEncryptionIsForeseen(t *testing.T) {
 	f, err = foresee(encrypting(t, "Linux 6.1 has no dm-crypt").Observed, helper)
 	require.NoError(t, err)
 	require.Equal(t, v1alpha1.ReasonEncryptionUnavailable, f.Blocker.Reason)
+}
+
+// The Job that reads the OSD maps of a node opens encrypted disks as their OSDs do.
+func TestTheMapsOfAnEncryptedOSDAreReadWithItsKey(t *testing.T) {
+	s, target := withEncrypted(t)
+	record := &v1alpha1.MonRecoveryStatus{From: v1alpha1.FromOSDs, Backup: "collected-1", Image: "ceph"}
+	job := s.collectJob(record, helper, "n1", s.recoveryOSDs("n1", nil))
+	pod := job.Spec.Template.Spec
+	require.Contains(t, pod.Containers[0].Command, "6,"+target.UUID+",/dev/disk/by-id/disk3,,/run/encryption/6/encryption-key")
+	require.Contains(t, pod.Containers[0].Command, "0,"+s.Ceph.OSDs[0].UUID+",/dev/disk/by-id/disk1,,", "one that is not encrypted has no key")
+	at := slices.IndexFunc(pod.Containers[0].VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == "/run/encryption/6" })
+	require.Positive(t, at)
+	from := slices.IndexFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Name == pod.Containers[0].VolumeMounts[at].Name })
+	require.Equal(t, s.secretOf(target), pod.Volumes[from].Secret.SecretName)
+	require.Equal(t, []corev1.KeyToPath{{Key: "encryption-key", Path: "encryption-key"}}, pod.Volumes[from].Secret.Items, "and nothing else of it")
+	require.Len(t, slices.DeleteFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Secret == nil }), 1)
+	require.True(t, *pod.Containers[0].SecurityContext.Privileged)
+	for _, dir := range []string{"/dev", "/run/udev"} {
+		require.True(t, slices.ContainsFunc(pod.Containers[0].VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == dir }), dir)
+	}
+}
+
+func TestAQuorumIsNotRebuiltWhileAnEncryptedOSDHasNoKey(t *testing.T) {
+	s, target := withEncrypted(t)
+	s.Cluster.Spec.Mon.Recovery = &v1alpha1.MonRecovery{From: v1alpha1.FromOSDs}
+	require.Empty(t, s.osdsRefusal())
+	delete(s.Secrets[s.secretOf(target)].Data, "encryption-key")
+	require.Contains(t, s.osdsRefusal(), "Those of these are gone: osd.6 (disk3 on node n1): Secret "+s.secretOf(target)+" has no encryption-key. One of them may have the newest map. Restore the Secrets from a backup")
+	s.Cluster.Spec.Storage.Nodes[0].Devices = s.Cluster.Spec.Storage.Nodes[0].Devices[:2]
+	require.Empty(t, s.osdsRefusal(), "it is given up")
 }

@@ -443,7 +443,7 @@ func (w *imagined) settleOSDs() {
 	for _, n := range s.PGs {
 		all += n
 	}
-	s.PGs = map[string]int{"active+clean": all}
+	s.PGs, w.Ceph.Unreported = map[string]int{"active+clean": all}, ""
 }
 
 // firstWeight of an OSD is what its Deployment says, or that of its size.

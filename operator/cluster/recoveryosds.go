@@ -63,6 +63,9 @@ func (o *Observed) osdsRefusal() string {
 	if claims := o.unreadClaims(); len(claims) > 0 {
 		return fmt.Sprintf("no OSD is on a claim, whose maps Cairn cannot read: %s. One of them may have the newest. Bring back the store of a mon, and rebuild the quorum from that; or give these OSDs up for ever, with all that they hold: name their indexes in spec.storage.claims[].skip, or set count to 0", strings.Join(claims, ", "))
 	}
+	if locked := o.unreadEncrypted(skip); len(locked) > 0 {
+		return fmt.Sprintf("every encrypted OSD has its key. Those of these are gone: %s. One of them may have the newest map. Restore the Secrets from a backup; or give these OSDs up for ever, with all that they hold: take their devices out of spec.storage, and the disks of those that leave already out of their nodes", strings.Join(locked, ", "))
+	}
 	if len(o.recoveryOSDs("", skip)) == 0 {
 		return "there is an OSD to rebuild it from"
 	}
@@ -96,6 +99,17 @@ func (k knownOSD) dbPath() string {
 	return k.DBPath()
 }
 
+// keyDir is where the Job that reads the OSD has its key.
+func (k knownOSD) keyDir() string { return fmt.Sprintf("/run/encryption/%d", k.id) }
+
+// keyPath of the key with which its device is encrypted; empty when it is not.
+func (k knownOSD) keyPath() string {
+	if !k.Encrypted {
+		return ""
+	}
+	return osd.EncryptionFile(k.keyDir())
+}
+
 // servedOSDs are the OSDs that have ever been up.
 func (o *Observed) servedOSDs() (served []knownOSD) {
 	for _, name := range slices.Sorted(maps.Keys(o.Secrets)) {
@@ -119,6 +133,16 @@ func (o *Observed) unreadClaims() (names []string) {
 	for _, known := range o.servedOSDs() {
 		if known.Claim != "" && !o.givenUp(known.UUID) && o.wantsClaim(known.Claim) {
 			names = append(names, called(known.id, known.Target))
+		}
+	}
+	return names
+}
+
+// unreadEncrypted are the OSDs whose disks cannot be read without the keys that are missing.
+func (o *Observed) unreadEncrypted(skip []v1alpha1.NodeName) (names []string) {
+	for _, known := range o.recoveryOSDs("", skip) {
+		if o.lostEncryptionKey(known.Target) {
+			names = append(names, fmt.Sprintf("%s: Secret %s has no encryption-key", called(known.id, known.Target), osd.SecretName(o.Cluster, known.UUID)))
 		}
 	}
 	return names
@@ -516,7 +540,7 @@ func (o *Observed) collectJob(record *v1alpha1.MonRecoveryStatus, image, node st
 		args = append(args, "--mon", m)
 	}
 	for _, known := range osds {
-		args = append(args, "--osd", fmt.Sprintf("%d,%s,%s,%s", known.id, known.UUID, known.Path(), known.dbPath()))
+		args = append(args, "--osd", fmt.Sprintf("%d,%s,%s,%s,%s", known.id, known.UUID, known.Path(), known.dbPath(), known.keyPath()))
 	}
 	job := o.mapsJob(record, image, node, o.recoveryInstance(record, "collect", node), args)
 	pod := &job.Spec.Template.Spec
@@ -525,6 +549,13 @@ func (o *Observed) collectJob(record *v1alpha1.MonRecoveryStatus, image, node st
 		pod.Containers[0].VolumeMounts = append(pod.Containers[0].VolumeMounts, corev1.VolumeMount{Name: name, MountPath: dir})
 	}
 	slices.SortFunc(pod.Volumes, func(a, b corev1.Volume) int { return strings.Compare(a.Name, b.Name) })
+	for _, known := range osds {
+		if known.Encrypted {
+			volume := osd.EncryptionVolume(o.Cluster, known.UUID, fmt.Sprintf("encryption-%d", known.id))
+			pod.Volumes = append(pod.Volumes, volume)
+			pod.Containers[0].VolumeMounts = append(pod.Containers[0].VolumeMounts, corev1.VolumeMount{Name: volume.Name, MountPath: known.keyDir(), ReadOnly: true})
+		}
+	}
 	pod.Containers[0].SecurityContext = privileged()
 	return job
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
@@ -23,6 +24,9 @@ import (
 //	it is purged from Ceph's maps, where Ceph looks once more
 //	its disk is emptied, where spec.storage.onRemoval is Wipe
 //	its Secret is deleted
+//
+// What it takes to read its disk, the key of an encrypted one and its DB device, goes only
+// while all PGs are clean: until then that disk may be the last that has something.
 //
 // Until the daemon is stopped the spec can take the device back.
 
@@ -139,10 +143,13 @@ func (p *planner) removal(target osd.Target) (Step, bool) {
 // forget deletes the last of an OSD that Ceph does not know any more; its ID comes first,
 // where that waits for another device.
 func (p *planner) forget(target osd.Target, deployment *appsv1.Deployment) (Step, bool) {
+	secret := p.o.Secrets[osd.SecretName(p.o.Cluster, target.UUID)]
+	if s, left := p.passOn(target, secret); left {
+		return s, true
+	}
 	if s, left := p.freeDB(target); left {
 		return s, true
 	}
-	secret := p.o.Secrets[osd.SecretName(p.o.Cluster, target.UUID)]
 	if id, ok := osd.ID(secret); ok && p.o.destroyed(id) {
 		return p.giveUp(id, target), p.o.replacement(target) == ""
 	}
@@ -152,13 +159,59 @@ func (p *planner) forget(target osd.Target, deployment *appsv1.Deployment) (Step
 	if claim := p.o.claimOf(target); claim != nil && claim.DeletionTimestamp == nil && deployment == nil && !p.o.wantsClaim(target.Claim) {
 		return p.dropClaim(claim), true
 	}
-	s := step(target.Name(), "forget the key of the OSD of "+target.Where()+p.o.notWiped(target), "Ceph knows it no more", "")
+	s := step(target.Name(), "forget the key of the OSD of "+target.Where()+p.o.notWiped(target), "Ceph knows it no more", p.keyGate(target, secret))
 	s.Risk = v1alpha1.RiskNone
-	if deployment != nil {
+	switch {
+	case s.Gate != "" && deployment != nil:
+		s.What, s.Gate, s.Delete = "stop the OSD of "+target.Where(), "", []client.Object{deployment}
+		return s, true
+	case s.Gate != "":
+		s.Reason = v1alpha1.ReasonNotSafeToRemove
+	case deployment != nil:
 		s.Delete = append(s.Delete, deployment)
 	}
 	s.Delete = append(s.Delete, secret)
 	return s, true
+}
+
+// keyGate says what must hold before the Secret of an OSD that has left is deleted: with it
+// goes the key of an encrypted disk.
+func (p *planner) keyGate(target osd.Target, secret *corev1.Secret) string {
+	if len(osd.EncryptionKey(secret)) == 0 {
+		return ""
+	}
+	gate := p.cleanGate(target)
+	if gate != "" {
+		gate += ": until then its disk, which is encrypted, may be the last that has something, and nobody reads it without the key"
+	}
+	return gate
+}
+
+// cleanGate says what must hold before an OSD's disk becomes unreadable. There is nothing to
+// wait for when the spec names a blank device in its place, under the same name.
+func (p *planner) cleanGate(target osd.Target) string {
+	device := osd.Find(p.o.Inventory[target.Node], target.Device)
+	if device != nil && device.Usable && slices.ContainsFunc(p.d.Targets, func(t osd.Target) bool { return t.UUID == target.UUID }) {
+		return ""
+	}
+	return unclean(p.o.Ceph)
+}
+
+// passOn writes down that the ID of an OSD is another's now, where its Secret stays for a while:
+// by two Secrets with one ID nobody could tell whose place that is.
+func (p *planner) passOn(target osd.Target, secret *corev1.Secret) (s Step, left bool) {
+	id, ok := osd.ID(secret)
+	if !ok || !target.Encrypted && target.DB == "" || p.cleanGate(target) == "" || !p.o.passedOn(id) {
+		return s, false
+	}
+	s = step(target.Name()+"-id", fmt.Sprintf("write down that osd.%d is not on %s any more", id, target.Where()), "another device has its place", "")
+	s.Risk, s.Apply = v1alpha1.RiskNone, []client.Object{osd.WithoutID(secret)}
+	return s, true
+}
+
+// passedOn reports whether an ID is that of an OSD that is not destroyed.
+func (o *Observed) passedOn(id int) bool {
+	return slices.ContainsFunc(o.Ceph.OSDs, func(known ceph.OSD) bool { return known.ID == id && !known.Destroyed })
 }
 
 // giveUp is the next step of an ID that was kept for another device, which never came.

@@ -18,7 +18,7 @@ import (
 //	its daemon is stopped, once Ceph says that it is not needed: of a lost one, that all is served without it
 //	Ceph, which looks once more, ends it and keeps the ID
 //	the new device's OSD gets a key and that ID, is prepared and starts; data flows back to it
-//	the old Secret is deleted
+//	the old Secret is deleted; one with the key of an encrypted disk, and a DB device that the new OSD has no use for, only while all PGs are clean
 
 // EndOSD is an OSD that ends, and whether its device is lost.
 type EndOSD struct {
@@ -108,7 +108,7 @@ func (p *planner) renewal(s Step, target osd.Target) (Step, bool) {
 			s.Gate, s.Reason = fmt.Sprintf("spec.storage no longer names the device that it replaces (%s on node %s), under whatever name", old.Device, old.Node), v1alpha1.ReasonDeviceRefused
 			return s, true
 		}
-		if _, left := p.freeDB(old); left {
+		if _, left := p.freeDB(old); left && (p.o.needsDBOf(target, old) || p.o.Jobs[p.o.freeingName(old.UUID)] != nil) {
 			return s, false
 		}
 		if id, ok := osd.ID(secret); ok && p.o.destroyed(id) {

@@ -30,8 +30,12 @@ func (o *Observed) wipingName(uuid string) string {
 // wipingJob empties the disk of one OSD, and fails where that cannot be read.
 func (o *Observed) wipingJob(image string, target osd.Target, node string) *batchv1.Job {
 	command := []string{"cairn-daemon", "wipe", "--fsid", o.Keys.FSID, "--osd", target.UUID}
-	if node == target.Node {
-		command = append(command, "--device", target.Path())
+	path := o.pathShown(node, func(d v1alpha1.Device) bool { return d.OSD != nil && d.OSD.UUID == target.UUID })
+	if path == "" && node == target.Node {
+		path = target.Path()
+	}
+	if path != "" {
+		command = append(command, "--device", path)
 	}
 	return wipeJob(o.Cluster, emptyComponent, o.wipingName(target.UUID), o.freeingInstance(target.UUID), image, node, command)
 }
@@ -62,10 +66,7 @@ func (p *planner) wipeDisk(target osd.Target, deployment *appsv1.Deployment) (s 
 	if where := p.o.allShowing(target.UUID); len(where) > 1 && wanted {
 		s.Gate, s.Reason = fmt.Sprintf("one disk alone bears that OSD: %s do, and one may be a copy that is to be kept. Take the copy out of its node, or set spec.storage.onRemoval to Keep", strings.Join(where, " and ")), v1alpha1.ReasonDeviceRefused
 	}
-	s = p.byEmptying(s, p.o.wipingJob(p.d.helperImage, target, node), node, target.Device)
-	if s.Reason == v1alpha1.ReasonNodeGone {
-		s.Gate += ". When it is gone for ever, set spec.storage.onRemoval to Keep: what is on the disk stays"
-	}
+	s = p.byEmptying(s, p.o.wipingJob(p.d.helperImage, target, node), node, target.Device, "When it is gone for ever, set spec.storage.onRemoval to Keep: what is on the disk stays")
 	s.Afresh = s.Create != nil
 	return s, true
 }

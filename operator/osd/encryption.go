@@ -4,8 +4,10 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"path"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
 )
@@ -21,6 +23,15 @@ func EncryptionKey(secret *corev1.Secret) []byte {
 	}
 	return secret.Data[keyEncryption]
 }
+
+// EncryptionVolume of a pod has the key of an OSD's device, and nothing else of its Secret.
+func EncryptionVolume(cluster *v1alpha1.StorageCluster, uuid, name string) corev1.Volume {
+	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+		SecretName: SecretName(cluster, uuid), Items: []corev1.KeyToPath{{Key: keyEncryption, Path: keyEncryption}}, DefaultMode: ptr.To[int32](0o400)}}}
+}
+
+// EncryptionFile is the file with the key in a directory where such a volume is.
+func EncryptionFile(dir string) string { return path.Join(dir, keyEncryption) }
 
 // WithEncryptionKey gives an OSD's Secret the key of its device, if there is one.
 func WithEncryptionKey(secret *corev1.Secret, key []byte) *corev1.Secret {

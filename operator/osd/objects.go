@@ -2,11 +2,14 @@ package osd
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
@@ -93,6 +96,15 @@ func (t Target) annotate(with func(key, value string)) {
 	}
 	with(kube.AnnotationDevice, t.Device)
 	with(kube.AnnotationNode, t.Node)
+}
+
+// WithoutID is an OSD's Secret as it was before the OSD had an ID.
+func WithoutID(secret *corev1.Secret) *corev1.Secret {
+	without := &corev1.Secret{Type: secret.Type, Data: maps.Clone(secret.Data), ObjectMeta: metav1.ObjectMeta{
+		Namespace: secret.Namespace, Name: secret.Name, Labels: maps.Clone(secret.Labels), Annotations: maps.Clone(secret.Annotations)}}
+	maps.DeleteFunc(without.Data, func(item string, _ []byte) bool { return strings.HasPrefix(item, "keyring") })
+	delete(without.Annotations, kube.AnnotationApplied)
+	return without
 }
 
 // Deployment runs one OSD on its device. helper is Cairn's own image, which

@@ -57,6 +57,11 @@ func testEncryptedOSD(b *bench) {
 	require.Contains(b, out, "bluestore block device\n"+osdUUID)
 	require.Contains(b, out, `"size": 3204448256`, "it uses what the device has gained, less the header")
 	b.closes()
+	_, err = b.machine.Run(b.Context(), "/share/cairn-daemon", "mon", "collect", "--dir", "/tmp/osd", "--name", "collected", "--fsid", osdFSID, "--mon", "a",
+		"--work-dir", "/tmp/osd", "--report", "/tmp/osd/report", "--osd", "3,"+osdUUID+","+osdDevice+",,/tmp/osd/key")
+	require.ErrorContains(b, err, "read the maps of the OSD at /tmp/osd/osd-3", "it is opened, and has heard of no map yet")
+	b.Log(err)
+	b.closes()
 
 	require.Equal(b, "wiped "+osdDevice, b.run("/share/cairn-daemon", "wipe", "--fsid", osdFSID, "--every"))
 	require.Regexp(b, `osd-disk +3Gi +usable`, b.run("/share/cairn-daemon", "disks"))
