@@ -134,17 +134,26 @@ func (r *Reconciler) deleteAll(ctx context.Context, o *Observed, s Step) error {
 		}
 	}
 	for _, object := range s.Delete {
-		if err := r.delete(ctx, object); err != nil {
+		err := r.delete(ctx, object)
+		if o.osdSecretSeen(object) != nil && apierrors.IsConflict(err) {
+			continue // it is not as it was seen: the next look sees it
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// delete deletes an object that was seen, and no other of its name.
+// delete deletes an object that was seen, and no other of its name. An OSD's Secret that has
+// changed since is not deleted either: its key may be in use again.
 func (r *Reconciler) delete(ctx context.Context, object client.Object, options ...client.DeleteOption) error {
-	uid := object.GetUID()
-	if err := r.Client.Delete(ctx, object, append(options, client.Preconditions{UID: &uid})...); client.IgnoreNotFound(err) != nil {
+	uid, version := object.GetUID(), object.GetResourceVersion()
+	seen := client.Preconditions{UID: &uid}
+	if _, is := object.(*corev1.Secret); is && object.GetAnnotations()[kube.AnnotationUUID] != "" {
+		seen.ResourceVersion = &version
+	}
+	if err := r.Client.Delete(ctx, object, append(options, seen)...); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("delete %s: %w", describe(object), err)
 	}
 	return nil

@@ -37,13 +37,11 @@ func (r *Reconciler) observeFreeing(ctx context.Context, o *Observed) error {
 	if o.Jobs == nil {
 		o.Jobs = map[string]*batchv1.Job{}
 	}
-	for _, component := range []string{freeComponent, emptyComponent} {
-		var jobs batchv1.JobList
-		if err := r.Live.List(ctx, &jobs, client.InNamespace(o.Cluster.Namespace), client.MatchingLabels{kube.LabelCluster: o.Cluster.Name, kube.LabelComponent: component}); err != nil {
-			return fmt.Errorf("list Jobs: %w", err)
-		}
-		index(o.Jobs, jobs.Items)
+	jobs, err := r.emptyingJobs(ctx, o.Cluster)
+	if err != nil {
+		return err
 	}
+	index(o.Jobs, jobs)
 	if !emptied {
 		return nil
 	}
@@ -154,7 +152,44 @@ func (o *Observed) freeingJob(image string, target osd.Target, node string) *bat
 	if path := o.pathShown(node, func(d v1alpha1.Device) bool { return d.DBOf == target.UUID }); path != "" {
 		command = append(command, "--device", path)
 	}
-	return wipeJob(o.Cluster, freeComponent, o.freeingName(target.UUID), o.freeingInstance(target.UUID), image, node, command)
+	return o.goesWith(target, wipeJob(o.Cluster, freeComponent, o.freeingName(target.UUID), o.freeingInstance(target.UUID), image, node, command))
+}
+
+// goesWith has a Job for an OSD that has left belong to the OSD's Secret, and to nothing else:
+// one that is created late, when all is over, is deleted with what there is no more. What is
+// made under the same UUID later has another Secret.
+func (o *Observed) goesWith(target osd.Target, job *batchv1.Job) *batchv1.Job {
+	if secret := o.Secrets[osd.SecretName(o.Cluster, target.UUID)]; secret != nil {
+		job.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Secret", Name: secret.Name, UID: secret.UID}}
+	}
+	return job
+}
+
+// endEmptying deletes the Jobs that empty devices, when the StorageCluster goes: the Secrets,
+// which they belong to, may stay.
+func (r *Reconciler) endEmptying(ctx context.Context, cluster *v1alpha1.StorageCluster) error {
+	jobs, err := r.emptyingJobs(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	for i := range jobs {
+		if err := r.delete(ctx, &jobs[i], client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// emptyingJobs are the Jobs that empty devices of OSDs that are gone.
+func (r *Reconciler) emptyingJobs(ctx context.Context, cluster *v1alpha1.StorageCluster) (found []batchv1.Job, err error) {
+	for _, component := range []string{freeComponent, emptyComponent} {
+		var jobs batchv1.JobList
+		if err := r.Live.List(ctx, &jobs, client.InNamespace(cluster.Namespace), client.MatchingLabels{kube.LabelCluster: cluster.Name, kube.LabelComponent: component}); err != nil {
+			return nil, fmt.Errorf("list Jobs: %w", err)
+		}
+		found = append(found, jobs.Items...)
+	}
+	return found, nil
 }
 
 // wipeJob runs cairn-daemon on a node until it succeeds; why it does not is in the

@@ -8,6 +8,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
@@ -73,5 +74,20 @@ func TestAJobThatEmptiesADeviceHoldsNothingUpUnsaid(t *testing.T) {
 				require.Contains(t, s.open(), step.Name)
 			})
 		})
+	}
+}
+
+// A Job that is created late, when its OSD has been forgotten, finds no owner and goes.
+func TestAJobThatEmptiesADeviceBelongsToTheSecretOfItsOSD(t *testing.T) {
+	for step, s := range map[string]*scene{"osd-n1-disk3-db": toFree(t), wipeStep: toWipe(t)} {
+		for name, secret := range s.Secrets {
+			secret.UID = types.UID("of " + name)
+		}
+		_, job := emptying(t, step, s)
+		require.Len(t, job.OwnerReferences, 1, "all owners have to be gone")
+		owner := job.OwnerReferences[0]
+		require.Equal(t, "Secret", owner.Kind)
+		require.Equal(t, types.UID("of "+owner.Name), owner.UID)
+		require.Contains(t, job.Spec.Template.Spec.Containers[0].Command, s.Secrets[owner.Name].Annotations["cairn.storage/osd-uuid"])
 	}
 }

@@ -84,9 +84,9 @@ func (r *Reconciler) usedBy(ctx context.Context, t *Teardown) (string, error) {
 }
 
 // retain lets go of a cluster whose data stays, after it wrote down what no other
-// record has.
+// record has, and ended what empties disks.
 func (r *Reconciler) retain(ctx context.Context, o *Observed) error {
-	if err := r.keepLastMon(ctx, o); err != nil {
+	if err := errors.Join(r.keepLastMon(ctx, o), r.endEmptying(ctx, o.Cluster)); err != nil {
 		return err
 	}
 	return r.letGo(ctx, o.Cluster)

@@ -37,7 +37,7 @@ func (o *Observed) wipingJob(image string, target osd.Target, node string) *batc
 	if path != "" {
 		command = append(command, "--device", path)
 	}
-	return wipeJob(o.Cluster, emptyComponent, o.wipingName(target.UUID), o.freeingInstance(target.UUID), image, node, command)
+	return o.goesWith(target, wipeJob(o.Cluster, emptyComponent, o.wipingName(target.UUID), o.freeingInstance(target.UUID), image, node, command))
 }
 
 // toBeWiped reports whether the disk of an OSD that has left is to be emptied: one of which

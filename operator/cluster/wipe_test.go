@@ -5,6 +5,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
@@ -201,4 +204,67 @@ func TestAWipeIsForeseen(t *testing.T) {
 		c.Spec.Storage.Nodes[0].Devices = c.Spec.Storage.Nodes[0].Devices[:1]
 	})
 	require.NotContains(t, s.OSDs(), "node1/disk2")
+}
+
+// A wipe that comes late, from an operator that was held up until all was over, is gone before
+// it meets the OSD that was made on the disk meanwhile.
+func TestAWipeThatComesLateGoes(t *testing.T) {
+	s, act := beginRemoval(t)
+	var late *batchv1.Job
+	s.client = interceptor.NewClient(s.OperatorClient().(client.WithWatch), interceptor.Funcs{
+		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+			if job, is := o.(*batchv1.Job); is {
+				late = job.DeepCopy()
+			}
+			return c.Create(ctx, o, opts...)
+		},
+	})
+	act()
+	s.putBack()
+	s.converge()
+	require.NotNil(t, late)
+	require.NoError(t, s.Client.Create(t.Context(), late))
+	require.Equal(t, 1, s.freeingJobs())
+	s.Step()
+	require.Zero(t, s.freeingJobs())
+	require.Equal(t, "4/4", s.converge().Status.OSDs.Summary)
+	require.Empty(t, s.Violations)
+}
+
+// What empties disks ends with the StorageCluster, whose data stay.
+func TestAWipeThatHasNotBegunEndsWithACluster(t *testing.T) {
+	s := fourOSDs(t)
+	s.takeOutAndWipe()
+	s.purged()
+	s.Freeze("node1")
+	s.looksUntil("it is to be wiped", func() bool { return s.freeingJobs() > 0 })
+	require.NoError(t, s.Client.Delete(t.Context(), s.cluster()))
+	s.reconcile()
+	require.Zero(t, s.freeingJobs())
+	require.Contains(t, s.OSDs(), "node1/disk2")
+}
+
+// A Secret that is not as it was seen is not deleted: what is in it may be in use again.
+func TestAnOSDsSecretThatHasChangedIsNotForgotten(t *testing.T) {
+	s := fourOSDs(t)
+	s.takeOut()
+	changed := false
+	s.client = interceptor.NewClient(s.OperatorClient().(client.WithWatch), interceptor.Funcs{
+		Delete: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
+			if secret, is := o.(*corev1.Secret); is && !changed {
+				changed = true
+				live := s.Secret(secret.Name)
+				live.Annotations["test"] = "changed"
+				require.NoError(t, s.Client.Update(ctx, live))
+				require.True(t, apierrors.IsConflict(c.Delete(ctx, o, opts...)))
+				require.NotNil(t, s.Secret(secret.Name))
+			}
+			return c.Delete(ctx, o, opts...)
+		},
+	})
+	s.converge()
+	s.looks(2)
+	require.True(t, changed)
+	require.Empty(t, s.left(), "the next look sees it")
+	require.Empty(t, s.errors)
 }

@@ -59,7 +59,7 @@ func testEncryptedOSD(b *bench) {
 	b.closes()
 	_, err = b.machine.Run(b.Context(), "/share/cairn-daemon", "mon", "collect", "--dir", "/tmp/osd", "--name", "collected", "--fsid", osdFSID, "--mon", "a",
 		"--work-dir", "/tmp/osd", "--report", "/tmp/osd/report", "--osd", "3,"+osdUUID+","+osdDevice+",,/tmp/osd/key")
-	require.ErrorContains(b, err, "read the maps of the OSD at /tmp/osd/osd-3", "it is opened, and has heard of no map yet")
+	require.ErrorContains(b, err, "(osdmap, first_committed) does not exist", "it is read, and has heard of no map yet")
 	b.Log(err)
 	b.closes()
 

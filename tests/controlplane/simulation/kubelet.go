@@ -59,20 +59,24 @@ func (w *World) Step() {
 	w.answer()
 }
 
-// collectOrphans deletes what belonged to a StorageCluster that is no more.
+// collectOrphans deletes what belonged to a StorageCluster, or a Secret, that is no more.
 func (w *World) collectOrphans() {
 	owners := map[types.UID]bool{}
-	var clusters v1alpha1.StorageClusterList
-	require.NoError(w.t, w.Client.List(w.context(), &clusters, client.InNamespace(w.Namespace)))
-	for i := range clusters.Items {
-		owners[clusters.Items[i].UID] = true
+	for _, list := range []client.ObjectList{&v1alpha1.StorageClusterList{}, &corev1.SecretList{}} {
+		require.NoError(w.t, w.Client.List(w.context(), list, client.InNamespace(w.Namespace)))
+		require.NoError(w.t, meta.EachListItem(list, func(o runtime.Object) error {
+			owners[o.(client.Object).GetUID()] = true
+			return nil
+		}))
 	}
 	for _, list := range []client.ObjectList{&appsv1.DeploymentList{}, &corev1.ServiceList{}, &corev1.SecretList{}, &corev1.ConfigMapList{}, &batchv1.JobList{}} {
 		require.NoError(w.t, w.Client.List(w.context(), list, client.InNamespace(w.Namespace)))
 		require.NoError(w.t, meta.EachListItem(list, func(o runtime.Object) error {
 			object := o.(client.Object)
-			owner := metav1.GetControllerOf(object)
-			if owner == nil || owner.Kind != "StorageCluster" || owners[owner.UID] {
+			left := slices.ContainsFunc(object.GetOwnerReferences(), func(owner metav1.OwnerReference) bool {
+				return owner.Kind != "StorageCluster" && owner.Kind != "Secret" || owners[owner.UID]
+			})
+			if left || len(object.GetOwnerReferences()) == 0 {
 				return nil
 			}
 			return client.IgnoreNotFound(w.Client.Delete(w.context(), object, client.PropagationPolicy(metav1.DeletePropagationBackground)))
