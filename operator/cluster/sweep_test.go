@@ -62,9 +62,11 @@ var verbs = []verb{
 }
 
 // exhaustive disturbs every write in every way, as 'make sweeps' asks for. Otherwise of
-// six writes the first is where the operator is killed, and the fourth the one whose
-// answer is lost.
+// as many writes as sampled says the first is where the operator is killed, and that in
+// the middle the one whose answer is lost.
 var exhaustive = os.Getenv("CAIRN_SWEEP") == "all"
+
+const sampled = 12
 
 // stale is for how many looks of the operator its lists stay as they are.
 var stale = []int{2, 5}
@@ -110,12 +112,12 @@ func TestAVerbThatIsDisturbedEndsInTheSamePlace(t *testing.T) {
 			kills, answers, drops := 0, 0, 0
 			for n, write := range writes {
 				name := fmt.Sprintf("%02d %s", n+1, write)
-				if exhaustive || n%6 == 0 {
+				if exhaustive || n%sampled == 0 {
 					kills++
 					disturbed("killed at "+name, func(s *site) { s.KillAt(len(s.Writes()) + n + 1) }, 1)
 				}
 				// Those of Ceph do not get lost in the simulation.
-				if !strings.HasPrefix(write, "ceph ") && (exhaustive || n%6 == 3) {
+				if !strings.HasPrefix(write, "ceph ") && (exhaustive || n%sampled == sampled/2) {
 					answers++
 					disturbed("answer lost to "+name, func(s *site) { s.LoseAnswerAt(len(s.Writes()) + n + 1) }, 1)
 				}
