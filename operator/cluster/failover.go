@@ -102,8 +102,8 @@ func (o *Observed) unrecorded() (mons []mon.Mon) {
 			nodes[name] = ""
 		}
 	}
-	for _, d := range o.Deployments {
-		if d.Labels[kube.LabelComponent] == mon.Component && d.DeletionTimestamp == nil {
+	for _, d := range o.ofKind(mon.Component) {
+		if d.DeletionTimestamp == nil {
 			nodes[d.Labels[kube.LabelInstance]] = d.Spec.Template.Spec.NodeSelector[corev1.LabelHostname]
 		}
 	}

@@ -10,8 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/cairn-storage/cairn/daemon/ceph"
-	"github.com/cairn-storage/cairn/operator/kube"
-	"github.com/cairn-storage/cairn/operator/osd"
 )
 
 // mgrPatience is how long a mgr may take that is active and does not answer.
@@ -26,9 +24,8 @@ func (o *Observed) askReported(ctx context.Context, conn ceph.Conn) error {
 	}
 	limited, cancel := context.WithTimeout(ctx, mgrPatience)
 	defer cancel()
-	for _, deployment := range o.ofKind(osd.Component) {
-		known := o.osd(deployment.Annotations[kube.AnnotationUUID])
-		if known == nil || !known.Up || !o.justStarted(deployment) {
+	for _, known := range o.Ceph.OSDs {
+		if deployment := o.osdDeployment(known.UUID); !known.Up || deployment == nil || !o.justStarted(deployment) {
 			continue
 		}
 		why, err := conn.Unreported(limited, known.ID)

@@ -99,11 +99,16 @@ func (p *Pod) HostPath(name, source, target string, kind corev1.HostPathType) {
 
 // Secret mounts some keys of a Secret.
 func (p *Pod) Secret(name, secret, target string, keys ...string) {
+	p.mount(name, target, SecretVolume(secret, keys...))
+}
+
+// SecretVolume has some keys of a Secret, each as a file that its owner alone reads.
+func SecretVolume(secret string, keys ...string) corev1.VolumeSource {
 	items := make([]corev1.KeyToPath, 0, len(keys))
 	for _, key := range keys {
 		items = append(items, corev1.KeyToPath{Key: key, Path: key})
 	}
-	p.mount(name, target, corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: secret, Items: items, DefaultMode: ptr.To[int32](0o400)}})
+	return corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: secret, Items: items, DefaultMode: ptr.To[int32](0o400)}}
 }
 
 // EmptyDir mounts a directory that lives as long as the pod.

@@ -7,9 +7,9 @@ import (
 	"path"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/operator/daemonpod"
 )
 
 // keyEncryption of an OSD's Secret is the key of its device. It is made with the Secret, before
@@ -26,8 +26,7 @@ func EncryptionKey(secret *corev1.Secret) []byte {
 
 // EncryptionVolume of a pod has the key of an OSD's device, and nothing else of its Secret.
 func EncryptionVolume(cluster *v1alpha1.StorageCluster, uuid, name string) corev1.Volume {
-	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
-		SecretName: SecretName(cluster, uuid), Items: []corev1.KeyToPath{{Key: keyEncryption, Path: keyEncryption}}, DefaultMode: ptr.To[int32](0o400)}}}
+	return corev1.Volume{Name: name, VolumeSource: daemonpod.SecretVolume(SecretName(cluster, uuid), keyEncryption)}
 }
 
 // EncryptionFile is the file with the key in a directory where such a volume is.

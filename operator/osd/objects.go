@@ -134,7 +134,7 @@ func Deployment(cluster *v1alpha1.StorageCluster, fsid, helper string, t Target,
 	if t.Encrypted {
 		pod.Secret("encryption", SecretName(cluster, t.UUID), "/run/encryption", keyEncryption)
 		pod.Annotate(kube.AnnotationEncrypted, "true")
-		prepare = append(prepare, "--encryption-key", "/run/encryption/"+keyEncryption)
+		prepare = append(prepare, "--encryption-key", EncryptionFile("/run/encryption"))
 	}
 	if t.DB != "" {
 		pod.Annotate(kube.AnnotationDB, t.DB)

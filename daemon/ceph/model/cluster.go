@@ -20,34 +20,33 @@ type Cluster struct {
 	// at once do not share them out by chance. Without it, or below 0, the lowest that is free.
 	Number func(uuid string) int
 
-	mu         sync.Mutex
-	mons       []string
-	quorum     []string
-	mgr        string
-	standbys   int
-	checks     []ceph.HealthCheck
-	osds       []ceph.OSD
-	keys       map[string]ceph.Key // OSD UUID → key
-	out        map[int]bool        // OSDs that were taken out by hand
-	moving     map[int]bool        // OSDs that hold what is nowhere else
-	noOut      map[string]bool     // hosts whose OSDs are not taken out
-	unreported map[int]string      // what Unreported says of an OSD
-	states     map[string]int      // PGs by state; nil follows the OSDs
-	recovers   bool                // some PGs are not clean, whatever is up
-	users      map[string]user
-	pending    map[string]ceph.Key // entity → its next key
-	removed    map[string]bool     // users that there were
-	pools      map[int64]*pool
-	nextPool   int64
-	nextID     uint64 // of images and snapshots
-	capacity   map[int64]int64
-	blocked    map[string]time.Time    // client address → when its entry ends
-	config     map[ceph.Setting]string // without a value → value
-	clients    int
-	old        []ceph.Client // that speak version 1 of the messenger
-	fault      func(op string) error
-	calls      map[string]int
-	releases   releases
+	mu       sync.Mutex
+	mons     []string
+	quorum   []string
+	mgr      string
+	standbys int
+	checks   []ceph.HealthCheck
+	osds     []ceph.OSD
+	keys     map[string]ceph.Key // OSD UUID → key
+	out      map[int]bool        // OSDs that were taken out by hand
+	moving   map[int]bool        // OSDs that hold what is nowhere else
+	noOut    map[string]bool     // hosts whose OSDs are not taken out
+	states   map[string]int      // PGs by state; nil follows the OSDs
+	recovers bool                // some PGs are not clean, whatever is up
+	users    map[string]user
+	pending  map[string]ceph.Key // entity → its next key
+	removed  map[string]bool     // users that there were
+	pools    map[int64]*pool
+	nextPool int64
+	nextID   uint64 // of images and snapshots
+	capacity map[int64]int64
+	blocked  map[string]time.Time    // client address → when its entry ends
+	config   map[ceph.Setting]string // without a value → value
+	clients  int
+	old      []ceph.Client // that speak version 1 of the messenger
+	fault    func(op string) error
+	calls    map[string]int
+	releases releases
 }
 
 type user struct {
@@ -68,7 +67,7 @@ func New(fsid string, mons ...string) *Cluster {
 	}
 	return &Cluster{
 		FSID: fsid, mons: mons, quorum: mons, mgr: "a",
-		keys: map[string]ceph.Key{}, out: map[int]bool{}, moving: map[int]bool{}, noOut: map[string]bool{}, unreported: map[int]string{}, users: map[string]user{}, pending: map[string]ceph.Key{}, removed: map[string]bool{}, pools: map[int64]*pool{},
+		keys: map[string]ceph.Key{}, out: map[int]bool{}, moving: map[int]bool{}, noOut: map[string]bool{}, users: map[string]user{}, pending: map[string]ceph.Key{}, removed: map[string]bool{}, pools: map[int64]*pool{},
 		config: map[ceph.Setting]string{}, calls: map[string]int{},
 		capacity: map[int64]int64{}, blocked: map[string]time.Time{},
 		releases: releases{versions: map[string]string{}, mons: "tentacle", osds: "tentacle"},

@@ -52,7 +52,7 @@ func (c *Cluster) NotOKToStop(ctx context.Context, ids []int) (string, error) {
 	return "", nil
 }
 
-// Unreported is empty, because PGs tell at once; but for SetUnreported.
+// Unreported is empty: PGs tell at once.
 func (c *Cluster) Unreported(ctx context.Context, id int) (string, error) {
 	if err := c.enter(ctx, "Unreported"); err != nil {
 		return "", err
@@ -61,14 +61,7 @@ func (c *Cluster) Unreported(ctx context.Context, id int) (string, error) {
 	if !slices.ContainsFunc(c.osds, func(osd ceph.OSD) bool { return osd.ID == id }) {
 		return "", ceph.Errorf(ceph.NotFound, "osd info", "no osd.%d", id)
 	}
-	return c.unreported[id], nil
-}
-
-// SetUnreported has some PGs of an OSD be those that Unreported names.
-func (c *Cluster) SetUnreported(id int, why string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.unreported[id] = why
+	return "", nil
 }
 
 // SetNoOut keeps the OSDs of a host from being taken out, or ends that.
