@@ -32,7 +32,7 @@ unit: tools ## unit, contract and sanity tests, in the build root beside a real 
 
 .PHONY: sweeps
 sweeps: tools ## every verb of a cluster's life, disturbed at each of its writes; the table of what was done
-	@log=$$(mktemp); CAIRN_SWEEP=all images/in-root go test -v -trimpath -count=1 -timeout 40m -run 'TestAVerbThatIsDisturbed|TheSweepSees' ./operator/cluster >$$log 2>&1 || { cat $$log; exit 1; }; \
+	@log=$$(mktemp); CAIRN_SWEEP=all images/in-root go test -v -trimpath -count=1 -timeout 80m -run 'TestAVerbThatIsDisturbed|TheSweepSees' ./operator/cluster >$$log 2>&1 || { cat $$log; exit 1; }; \
 	grep -E '^(sweep:|ok)' $$log; rm -f $$log
 
 .PHONY: sanity

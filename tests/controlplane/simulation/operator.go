@@ -215,7 +215,7 @@ func (w *World) LaggingClient(kinds ...client.ObjectList) client.Client {
 // Remember makes a lagging client see the world as it is now.
 func (w *World) Remember() {
 	var namespaces corev1.NamespaceList
-	require.NoError(w.t, w.Client.List(w.context(), &namespaces))
+	require.NoError(w.t, w.server.List(w.context(), &namespaces))
 	w.operator.seen = namespaces.ResourceVersion
 }
 

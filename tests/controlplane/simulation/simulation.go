@@ -33,6 +33,7 @@ type World struct {
 	t testing.TB
 	// Client is a person's: what it writes is not counted.
 	Client    client.WithWatch
+	server    client.Client // the API server itself, where Client knows the answer
 	Namespace string
 	// Ceph is nil until a majority of the first mons run.
 	Ceph *model.Cluster
@@ -86,9 +87,9 @@ var Nodes = []string{"node1", "node2", "node3"}
 // New returns a world whose disks are blank, in a namespace of its own.
 func New(t testing.TB) *World {
 	_, c := controlplane.Start(t)
-	w := &World{t: t, Client: c, disks: map[string]*disk{}, stores: map[string]*store{}, images: map[string]string{"cairn.storage/ceph:20.2.4": "20.2.4"}, crashes: map[string]bool{}, runs: map[string]started{}, removed: map[string]bool{}, lost: map[string]bool{}, deletes: map[string]bool{}, entered: map[string]bool{}}
+	w := &World{t: t, Client: known.answered(c), server: c, disks: map[string]*disk{}, stores: map[string]*store{}, images: map[string]string{"cairn.storage/ceph:20.2.4": "20.2.4"}, crashes: map[string]bool{}, runs: map[string]started{}, removed: map[string]bool{}, lost: map[string]bool{}, deletes: map[string]bool{}, entered: map[string]bool{}}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "world-"}}
-	require.NoError(t, c.Create(t.Context(), namespace))
+	require.NoError(t, w.Client.Create(t.Context(), namespace))
 	w.Namespace = namespace.Name
 	for _, node := range Nodes {
 		for _, name := range []string{"disk1", "disk2"} {
