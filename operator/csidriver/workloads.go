@@ -71,6 +71,8 @@ func (r *Reconciler) node() *appsv1.DaemonSet {
 	probed(&pod.Containers[0], 9811)
 	hostPath(&pod, "kubelet", kubeletDir, corev1.HostPathDirectoryOrCreate, corev1.MountPropagationBidirectional)
 	hostPath(&pod, "state", stateDir, corev1.HostPathDirectoryOrCreate, corev1.MountPropagationNone)
+	// Where systemd reads which mounts need the network.
+	hostPath(&pod, "mounts", "/run/mount", corev1.HostPathDirectoryOrCreate, corev1.MountPropagationNone)
 	return r.daemonSet(NodeName, pod, appsv1.RollingUpdateDaemonSetStrategyType)
 }
 

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
 	mount "k8s.io/mount-utils"
 	utilexec "k8s.io/utils/exec"
 
@@ -107,9 +109,22 @@ var formatOptions = map[string][]string{
 // xfsprogs is younger than most nodes' kernels.
 const xfsFeatures = "/usr/share/xfsprogs/mkfs/lts_5.15.conf"
 
-// mountOptions that each filesystem always gets. An xfs of a snapshot or a clone
-// has the UUID of its origin, which may be mounted beside it.
-var mountOptions = map[string][]string{"xfs": {"nouuid"}}
+// network tells the node's systemd, through the table of mounts in /run/mount that mount(8)
+// and systemd share, that a mount needs the network: it is unmounted before the network goes,
+// where the node is shut down without having been drained (systemd.mount(5), _netdev).
+const network = "_netdev"
+
+// mountTable is that table.
+const mountTable = "/run/mount/utab"
+
+// mountOptions that a filesystem always gets. An xfs of a snapshot or a clone has the UUID of
+// its origin, which may be mounted beside it.
+func mountOptions(filesystem string) []string {
+	if filesystem == "xfs" {
+		return []string{network, "nouuid"}
+	}
+	return []string{network}
+}
 
 // CanFormat looks for the filesystem's own tool.
 func (l *Linux) CanFormat(filesystem string) bool {
@@ -119,7 +134,7 @@ func (l *Linux) CanFormat(filesystem string) bool {
 
 // Mount mounts a device's filesystem.
 func (l *Linux) Mount(_ context.Context, device, path, filesystem string, options []string) error {
-	options = append(append([]string{}, options...), mountOptions[filesystem]...)
+	options = slices.Concat(options, mountOptions(filesystem))
 	err := l.mounter.FormatAndMountSensitiveWithFormatOptions(device, path, filesystem, options, nil, formatOptions[filesystem])
 	if err == nil {
 		return nil
@@ -136,7 +151,7 @@ func (l *Linux) Mount(_ context.Context, device, path, filesystem string, option
 
 // Bind mounts a path at another.
 func (l *Linux) Bind(_ context.Context, source, path string, readOnly bool) error {
-	options := []string{"bind"}
+	options := []string{"bind", network}
 	if readOnly {
 		options = append(options, "ro")
 	}
@@ -153,8 +168,12 @@ const layers = 16
 func (l *Linux) Unmount(ctx context.Context, path string) error {
 	for range layers {
 		m, err := l.MountAt(path)
-		if err != nil || m == nil {
+		if err != nil {
 			return err
+		}
+		if m == nil {
+			l.forget(ctx, path)
+			return nil
 		}
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("unmount %s: %w", path, err)
@@ -164,6 +183,18 @@ func (l *Linux) Unmount(ctx context.Context, path string) error {
 		}
 	}
 	return fmt.Errorf("unmount %s: still mounted after %d times", path, layers)
+}
+
+// forget takes a path out of the table of mounts, which the kernel knows nothing of. A line
+// that stays there does no harm.
+func (l *Linux) forget(ctx context.Context, path string) {
+	table, err := os.ReadFile(mountTable)
+	if err != nil || !strings.Contains(string(table), "TARGET="+strings.ReplaceAll(path, " ", `\040`)+" ") {
+		return // without a table there is no line in it
+	}
+	if out, err := l.exec.CommandContext(ctx, "umount", "--fake", "--no-canonicalize", "--", path).CombinedOutput(); err != nil {
+		klog.FromContext(ctx).Error(err, "A line of the table of mounts stays", "table", mountTable, "path", path, "said", string(out))
+	}
 }
 
 // MountAt reads the kernel's list of mounts: a stat would go to the device, which

@@ -1,8 +1,11 @@
 package host
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -29,6 +32,25 @@ func TestMountAt(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, got, path)
 	}
+}
+
+// needingNetwork are the mounts at some paths that systemd would take for those of a network.
+func needingNetwork(t *testing.T, paths ...string) []string {
+	out, err := exec.Command("findmnt", "--list", "--noheadings", "--output", "TARGET", "--mtab", "--options", "_netdev").Output()
+	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) {
+		require.NoError(t, err) // it exits with 1 when there is none
+	}
+	table, err := os.ReadFile(mountTable)
+	require.NoError(t, err)
+	var found []string
+	for _, path := range paths {
+		if strings.Contains(string(out), path+"\n") {
+			found = append(found, path)
+		} else {
+			require.NotContains(t, string(table), strings.ReplaceAll(path, " ", `\040`)+" ", "a line is left of what is not mounted")
+		}
+	}
+	return found
 }
 
 // The real kernel: format, mount, bind, grow, unmount, for each filesystem that can be made here.
@@ -68,6 +90,7 @@ func TestLinux(t *testing.T) {
 			require.Equal(t, *number, m.Device)
 			require.NoError(t, l.Bind(ctx, stage, target, true))
 			require.ErrorIs(t, os.WriteFile(filepath.Join(target, "f"), nil, 0o600), unix.EROFS)
+			require.Len(t, needingNetwork(t, stage, target), 2)
 
 			before, err := l.Usage(stage)
 			require.NoError(t, err)
@@ -83,6 +106,7 @@ func TestLinux(t *testing.T) {
 			require.NoError(t, l.Unmount(ctx, target))
 			require.NoError(t, l.Unmount(ctx, stage))
 			require.NoError(t, l.Unmount(ctx, stage), "none is fine")
+			require.Empty(t, needingNetwork(t, stage, target))
 			// What is formatted as one is not mounted as another, and never formatted again.
 			other := map[string]string{"ext4": "xfs", "xfs": "ext4", "btrfs": "ext4"}[filesystem]
 			require.Error(t, l.Mount(ctx, device.Path, stage, other, nil))

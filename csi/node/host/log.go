@@ -26,7 +26,7 @@ func withoutLog(options string) bool {
 
 // MountWithoutLog mounts a filesystem as it is.
 func (l *Linux) MountWithoutLog(_ context.Context, device, path, filesystem string, options []string) error {
-	options = slices.Concat(options, mountOptions[filesystem], []string{noReplay[filesystem]})
+	options = slices.Concat(options, mountOptions(filesystem), []string{noReplay[filesystem]})
 	if err := l.mounter.Interface.Mount(device, path, filesystem, options); err != nil {
 		return fmt.Errorf("mount %s at %s without its log: %w", device, path, err)
 	}
@@ -45,7 +45,7 @@ func (l *Linux) Recover(_ context.Context, device, path, filesystem string, opti
 		return fault.Errorf(fault.Refused, "the volume holds %s, not %s", format, filesystem)
 	}
 	options = slices.DeleteFunc(slices.Clone(options), func(o string) bool { return o == "ro" || keepsLog(o) })
-	if err := l.mounter.Interface.Mount(device, path, filesystem, append(options, mountOptions[filesystem]...)); err != nil {
+	if err := l.mounter.Interface.Mount(device, path, filesystem, append(options, mountOptions(filesystem)...)); err != nil {
 		return fmt.Errorf("mount %s at %s to replay its log: %w", device, path, err)
 	}
 	return nil

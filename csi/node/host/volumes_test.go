@@ -140,5 +140,5 @@ func TestOptionsAreGivenToMount(t *testing.T) {
 	require.NoError(t, NewLinux().Mount(t.Context(), "/dev/null", "/mnt", "xfs", []string{"noatime", label}))
 	arguments, err := os.ReadFile(filepath.Join(dir, "arguments"))
 	require.NoError(t, err)
-	require.Equal(t, "-t\nxfs\n-o\nnoatime,"+label+",nouuid,defaults\n/dev/null\n/mnt\n", string(arguments))
+	require.Equal(t, "-t\nxfs\n-o\nnoatime,"+label+",_netdev,nouuid,defaults\n/dev/null\n/mnt\n", string(arguments))
 }
