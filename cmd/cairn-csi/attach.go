@@ -7,6 +7,7 @@ import (
 
 	"github.com/cairn-storage/cairn/csi/attach/process"
 	"github.com/cairn-storage/cairn/csi/protect"
+	"github.com/cairn-storage/cairn/csi/systemd"
 	"github.com/cairn-storage/cairn/daemon/ceph/rados"
 )
 
@@ -33,5 +34,5 @@ func (o attachOptions) run(ctx context.Context) error {
 	if err := protect.Process(protect.Last); err != nil {
 		return err
 	}
-	return process.Attach(ctx, process.StateDir(o.state), rados.Connector{}, o.http)
+	return process.Attach(ctx, process.StateDir(o.state), rados.Connector{}, systemd.Socket, o.http)
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/cairn-storage/cairn/csi/node/journal"
 	"github.com/cairn-storage/cairn/csi/registration"
 	"github.com/cairn-storage/cairn/csi/server"
+	"github.com/cairn-storage/cairn/csi/systemd"
 	"github.com/cairn-storage/cairn/csi/web"
 	"github.com/cairn-storage/cairn/daemon/ceph/rados"
 )
@@ -102,7 +103,21 @@ func (o nodeOptions) run(ctx context.Context) error {
 	}
 	watcher := &node.Watcher{Server: driver, Tell: node.Events{Client: client, Node: o.name}.Tell}
 	users := &node.Users{Server: driver, Cairn: cairn{client.Discovery().RESTClient(), o.namespace, o.name}}
-	return o.serve(ctx, driver, watcher, users)
+	return errors.Join(o.serve(ctx, driver, watcher, users), shutDown(context.WithoutCancel(ctx), driver))
+}
+
+// shutDownLimit is longer than systemd waits for processes (DefaultTimeoutStopSec, 90 s).
+const shutDownLimit = 2 * time.Minute
+
+// shutDown takes the volumes down where not this plugin ends but the node.
+func shutDown(ctx context.Context, driver *node.Server) error {
+	stopping, err := systemd.Stopping(ctx, systemd.Socket)
+	if err != nil || !stopping {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, shutDownLimit)
+	defer cancel()
+	return driver.ShutDown(ctx)
 }
 
 // labels reads those of this node.

@@ -16,6 +16,8 @@ import (
 const (
 	kubeletDir = "/var/lib/kubelet"
 	stateDir   = "/var/lib/cairn/csi"
+	systemdDir = "/run/systemd" // where its systemd, if it has one, says that the node is shut down
+	mountsDir  = "/run/mount"   // where systemd reads which mounts need the network
 )
 
 func (r *Reconciler) meta(name string) metav1.ObjectMeta {
@@ -71,8 +73,7 @@ func (r *Reconciler) node() *appsv1.DaemonSet {
 	probed(&pod.Containers[0], 9811)
 	hostPath(&pod, "kubelet", kubeletDir, corev1.HostPathDirectoryOrCreate, corev1.MountPropagationBidirectional)
 	hostPath(&pod, "state", stateDir, corev1.HostPathDirectoryOrCreate, corev1.MountPropagationNone)
-	// Where systemd reads which mounts need the network.
-	hostPath(&pod, "mounts", "/run/mount", corev1.HostPathDirectoryOrCreate, corev1.MountPropagationNone)
+	hostPath(&pod, "mounts", mountsDir, corev1.HostPathDirectoryOrCreate, corev1.MountPropagationNone)
 	return r.daemonSet(NodeName, pod, appsv1.RollingUpdateDaemonSetStrategyType)
 }
 
@@ -123,6 +124,7 @@ func (r *Reconciler) privileged(name, command string) corev1.PodSpec {
 	pod.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: ptr.To(true)}
 	hostPath(&pod, "dev", "/dev", corev1.HostPathDirectory, corev1.MountPropagationNone)
 	hostPath(&pod, "sys", "/sys", corev1.HostPathDirectory, corev1.MountPropagationNone)
+	hostPath(&pod, "systemd", systemdDir, corev1.HostPathDirectoryOrCreate, corev1.MountPropagationNone)
 	return pod
 }
 

@@ -3,6 +3,7 @@ package fuse
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -257,6 +258,26 @@ func (a *Attacher) Leave(ctx context.Context) error {
 		a.disconnect(ctx)
 	}
 	return err
+}
+
+// Outlast returns when nothing is attached any more: while the node is shut down, what pods and
+// filesystems still write goes through, until the node plugin detaches each volume.
+func (a *Attacher) Outlast(ctx context.Context) error {
+	for said := 0; ; {
+		a.mu.Lock()
+		left := len(a.volumes)
+		a.mu.Unlock()
+		if left == 0 {
+			return nil
+		}
+		if left != said {
+			klog.InfoS("The node is shut down: serving until every volume is detached", "attached", left)
+			said = left
+		}
+		if !pause(ctx) {
+			return fmt.Errorf("wait for %d volumes to be detached: %w", left, ctx.Err())
+		}
+	}
 }
 
 // keepAll waits until the keeper has everything: this process must not end before.

@@ -29,6 +29,9 @@ import (
 // directory.
 const attachEnv = "CAIRN_TEST_ATTACH"
 
+// systemd of the node, where there is one.
+func (d StateDir) systemd() string { return filepath.Join(string(d), "systemd") }
+
 // What all tests share.
 var (
 	cluster       *localceph.Cluster // a real Ceph
@@ -38,7 +41,7 @@ var (
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(attachEnv); dir != "" {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-		err := Attach(ctx, StateDir(dir), rados.Connector{}, "")
+		err := Attach(ctx, StateDir(dir), rados.Connector{}, StateDir(dir).systemd(), "")
 		stop()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -18,6 +18,7 @@ import (
 	"github.com/cairn-storage/cairn/csi/attach/remote"
 	"github.com/cairn-storage/cairn/csi/attach/supervise"
 	"github.com/cairn-storage/cairn/csi/server"
+	"github.com/cairn-storage/cairn/csi/systemd"
 	"github.com/cairn-storage/cairn/csi/web"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
@@ -36,8 +37,9 @@ func (d StateDir) attachLock() string  { return filepath.Join(string(d), "keeper
 func (d StateDir) Keeper() keeper.Dir { return keeper.Dir(filepath.Join(string(d), "keeper")) }
 
 // Attach goes on with the volumes of the attach process before it, and serves until
-// it is asked to stop. Then it drains all volumes and leaves them to the next.
-func Attach(stop context.Context, dir StateDir, connector ceph.Connector, http string) error {
+// it is asked to stop. Then it drains all volumes and leaves them to the next; or, where the
+// systemd that listens at a socket says that the node is shut down, serves until all are detached.
+func Attach(stop context.Context, dir StateDir, connector ceph.Connector, systemdSocket, http string) error {
 	store := &keeper.Client{Socket: dir.Keeper().Socket()}
 	if err := fuse.Succeed(stop, dir.attachLock(), store); err != nil {
 		return err
@@ -62,7 +64,7 @@ func Attach(stop context.Context, dir StateDir, connector ceph.Connector, http s
 	group, serving := errgroup.WithContext(serving)
 	group.Go(func() error { return web.ServeOn(serving, listener, remote.Handler(attacher)) })
 	group.Go(func() error { return web.Serve(serving, http, web.Handler(registry, store.Holds)) })
-	group.Go(func() error { defer end(); return leave(serving, stop, attacher) })
+	group.Go(func() error { defer end(); return leave(serving, stop, attacher, systemdSocket) })
 	klog.InfoS("Serving", "socket", listener.Addr().String())
 	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("attach process: %w", err)
@@ -74,11 +76,18 @@ func Attach(stop context.Context, dir StateDir, connector ceph.Connector, http s
 var restarts = prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "cairn_csi_attach_restarts_total",
 	Help: "How often the attach process of this pod ended by itself and was started again."}, func() float64 { return float64(supervise.Restarts()) })
 
-func leave(serving, stop context.Context, attacher *fuse.Attacher) error {
+func leave(serving, stop context.Context, attacher *fuse.Attacher, systemdSocket string) error {
 	select {
 	case <-stop.Done():
 	case <-serving.Done():
 		return nil
+	}
+	stopping, err := systemd.Stopping(serving, systemdSocket)
+	if err != nil {
+		klog.ErrorS(err, "Asked to stop: taken for a replacement of this process")
+	}
+	if stopping {
+		return attacher.Outlast(serving)
 	}
 	devices, err := attacher.List(serving)
 	klog.InfoS("Asked to stop: handing over", "attached", len(devices))

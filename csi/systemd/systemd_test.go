@@ -1,0 +1,84 @@
+package systemd_test
+
+import (
+	"context"
+	_ "embed"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/cairn-storage/cairn/csi/systemd"
+	"github.com/cairn-storage/cairn/csi/systemd/fake"
+)
+
+// askEnv is set in the process that asks: the file that it writes the answer to.
+const askEnv = "CAIRN_TEST_ASK_SYSTEMD"
+
+func TestMain(m *testing.M) {
+	if answers := os.Getenv(askEnv); answers != "" {
+		stopping, err := systemd.Stopping(context.Background(), systemd.Socket)
+		f, opened := os.OpenFile(answers, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil || opened != nil {
+			println(err.Error(), opened.Error())
+			os.Exit(1)
+		}
+		_, _ = f.WriteString(strconv.FormatBool(stopping) + "\n")
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+//go:embed boot.sh
+var boot string
+
+// A real systemd, the first process of namespaces of its own, is asked while it runs and
+// by a service that it stops because it is powered off.
+func TestARealOneSaysThatItIsStopping(t *testing.T) {
+	answers := filepath.Join(t.TempDir(), "answers")
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--propagation", "private", "bash", "-euc", boot, "boot", t.TempDir(), os.Args[0])
+	cmd.Env = append(os.Environ(), askEnv+"="+answers)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	got, err := os.ReadFile(answers)
+	require.NoError(t, err, string(out))
+	require.Equal(t, "false\ntrue\n", string(got), string(out))
+}
+
+func TestTheStateIsUnderstood(t *testing.T) {
+	for state, want := range map[string]bool{"running": false, "degraded": false, "starting": false, "stopping": true} {
+		t.Run(state, func(t *testing.T) {
+			socket := filepath.Join(t.TempDir(), "private")
+			fake.Serve(t, socket, state)
+			got, err := systemd.Stopping(t.Context(), socket)
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+		})
+	}
+}
+
+func TestANodeWithoutSystemdIsNotStopping(t *testing.T) {
+	got, err := systemd.Stopping(t.Context(), filepath.Join(t.TempDir(), "private"))
+	require.NoError(t, err)
+	require.False(t, got)
+}
+
+func TestOneThatDoesNotAnswerIsNotWaitedFor(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "private")
+	listener, err := net.Listen("unix", socket)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, listener.Close()) }()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = systemd.Stopping(ctx, socket)
+	require.ErrorContains(t, err, "ask systemd")
+}
