@@ -30,6 +30,7 @@ var shown = map[string]string{
 	"osd_move":         "a node powered off, one of its disks put into another, and its OSD taken out there in the end",
 	"mon_count":        "mons 3, 1, 3, and the operator lost twice meanwhile",
 	"node_drain":       "a node drained and back, a second drain refused meanwhile",
+	"node_restart":     "a node shut down without a drain, and back",
 	"node_lost":        "a node frozen until another had its mon, and thawed: Ceph takes 20 s to give up its OSD",
 	"node_cut_off":     "a node cut off and back, the keys deleted and put back, a mon killed and hung",
 	"pool_change":      "replicas, failure domain, device class and compression changed, seven times in all",

@@ -85,6 +85,7 @@ func Test(t *testing.T) {
 		{"a quorum lost for ever is rebuilt from one mon", rebuildsTheQuorum},
 		{"a quorum of which no store is left is rebuilt from the OSDs", rebuildsFromOSDs},
 		{"a node is drained, and a second one only after it", drainsANode},
+		{"a node is shut down without a drain, and has on its next start what was written meanwhile", restartsANode},
 		{"a node that falls silent is named, and another gets its mon", noticesASilentNode},
 		{"a node that is cut off, keys that are gone and a mon that is killed", namesTroubles},
 		{"a pool is changed", changesAPool},
