@@ -297,6 +297,8 @@ func beginMove(t *testing.T) (*site, func()) {
 
 func beginMonCount(t *testing.T) (*site, func()) {
 	s := clocked(t)
+	s.Spare("node4")
+	s.Spare("node5")
 	count := func(n int32, quorate string) {
 		s.edit(func(c *v1alpha1.StorageCluster) { c.Spec.Mon.Count = n })
 		s.looksUntil(quorate, func() bool { return s.quorate() == quorate })
@@ -304,6 +306,8 @@ func beginMonCount(t *testing.T) (*site, func()) {
 	}
 	return s, func() {
 		count(1, "a of a")
+		count(3, "ade of ade")
+		count(5, "adefg of adefg")
 		count(3, "ade of ade")
 	}
 }
