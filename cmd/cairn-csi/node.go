@@ -112,8 +112,11 @@ const shutDownLimit = 2 * time.Minute
 // shutDown takes the volumes down where not this plugin ends but the node.
 func shutDown(ctx context.Context, driver *node.Server) error {
 	stopping, err := systemd.Stopping(ctx, systemd.Socket)
-	if err != nil || !stopping {
-		return err
+	if err != nil {
+		klog.ErrorS(err, "Asked to stop: taken for a replacement of this plugin")
+	}
+	if !stopping {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, shutDownLimit)
 	defer cancel()

@@ -4,38 +4,43 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
-	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
 
+	"github.com/cairn-storage/cairn/csi/durable"
+	"github.com/cairn-storage/cairn/csi/fault"
 	"github.com/cairn-storage/cairn/csi/node/journal"
 )
 
 // again is how long after a volume was found in use it is looked at again.
 const again = 500 * time.Millisecond
 
-// ShutDown unmounts and detaches every volume of this node as its pods end, while the node is shut
-// down without having been drained: its filesystems are then whole on the next start, and no
-// unmount waits for a cluster that is out of reach, because network and data path end after it.
-// No volume waits for another. It returns when none is left or the context ends.
+// ShutDown unmounts and detaches the volumes with filesystems of this node as their pods end, while the node
+// is shut down without having been drained: the filesystems are then whole on the next start. What has no
+// filesystem has nothing to unmount; the data path knows when nobody has it open. No volume waits for
+// another. It returns when none is left or the context ends.
 func (s *Server) ShutDown(ctx context.Context) error {
 	records, err := s.Journal.All()
 	var group errgroup.Group
 	for _, r := range records {
-		group.Go(func() error { return s.free(ctx, r) })
+		if !r.Block && r.BootID == durable.BootID() {
+			group.Go(func() error { return s.free(ctx, &r) })
+		}
 	}
 	return errors.Join(err, group.Wait())
 }
 
-// free unpublishes and unstages a volume, as often as it takes.
-func (s *Server) free(ctx context.Context, r journal.Record) error {
+// free unmounts and detaches a volume, as often as it takes.
+func (s *Server) free(ctx context.Context, r *journal.Record) error {
 	logger := klog.FromContext(ctx).WithValues("volume", r.VolumeID)
 	for said := ""; ; {
-		err := s.unpublishAndUnstage(ctx, r)
+		err := s.unmountAndDetach(ctx, r)
 		if err == nil {
-			logger.Info("Shutting down: unmounted and detached")
+			logger.Info("Shutting down: unmounted")
 			return nil
 		}
 		if said != err.Error() {
@@ -50,12 +55,23 @@ func (s *Server) free(ctx context.Context, r journal.Record) error {
 	}
 }
 
-func (s *Server) unpublishAndUnstage(ctx context.Context, r journal.Record) error {
-	for _, target := range r.Targets {
-		if _, err := s.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: r.VolumeID, TargetPath: target}); err != nil {
+// unmountAndDetach takes off all that is mounted of a volume, also what kubelet has mounted: it binds
+// a subPath itself, and is not there any more to take it off.
+func (s *Server) unmountAndDetach(ctx context.Context, r *journal.Record) error {
+	paths, err := s.Host.MountsOf(number(r.Device))
+	if err != nil {
+		return err
+	}
+	for _, path := range slices.Backward(paths) {
+		if !strings.HasPrefix(path, s.KubeletDir+"/") {
+			continue
+		}
+		if err := s.Host.Unmount(ctx, path); err != nil {
 			return err
 		}
 	}
-	_, err := s.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: r.VolumeID, StagingTargetPath: r.StagingPath})
-	return err
+	if err := s.takeDown(ctx, r); fault.KindOf(err) != fault.Unavailable {
+		return err
+	}
+	return nil // the data path has ended, as it does once nothing is in use
 }

@@ -11,33 +11,55 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cairn-storage/cairn/csi/attach"
+	"github.com/cairn-storage/cairn/csi/fault"
 	"github.com/cairn-storage/cairn/csi/volumeid"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
 
-// What pods use stays until they let go of it, whatever becomes of other volumes.
+// What pods use stays until they let go of it; what kubelet has mounted of it goes as well.
 func TestShutDown(t *testing.T) {
-	for name, c := range map[string]*csi.VolumeCapability{"mount": mountCapability(writer), "block": blockCapability(writer)} {
-		t.Run(name, func(t *testing.T) {
-			b := newBench(t)
-			require.NoError(t, b.stage(c))
-			for _, target := range []string{"one", "two"} {
-				require.NoError(t, b.publish(target, c))
-			}
-			var busy atomic.Int32
-			busy.Store(2)
-			b.host.FailWith(func(call string) error {
-				if call == "Unmount" && busy.Add(-1) >= 0 {
-					return unix.EBUSY
-				}
-				return nil
-			})
-			require.NoError(t, b.ShutDown(t.Context()))
-			require.Negative(t, busy.Load(), "it was tried until it went")
-			b.leavesNothing()
-			require.NoError(t, b.ShutDown(t.Context()), "nothing is left to do")
-		})
+	b := newBench(t)
+	c := mountCapability(writer)
+	require.NoError(t, b.stage(c))
+	for _, target := range []string{"one", "two"} {
+		require.NoError(t, b.publish(target, c))
 	}
+	require.NoError(t, b.host.Bind(t.Context(), b.path("one"), b.path("pods/1/volume-subpaths/data/0"), false))
+	var busy atomic.Int32
+	busy.Store(2)
+	b.host.FailWith(func(call string) error {
+		if call == "Unmount" && busy.Add(-1) >= 0 {
+			return unix.EBUSY
+		}
+		return nil
+	})
+	require.NoError(t, b.ShutDown(t.Context()))
+	require.Negative(t, busy.Load(), "it was tried until it went")
+	b.leavesNothing()
+	require.NoError(t, b.ShutDown(t.Context()), "nothing is left to do")
+}
+
+// The data path has ended by itself: nothing was in use any more.
+func TestShutDownWithoutADataPath(t *testing.T) {
+	b := newBench(t)
+	require.NoError(t, b.stage(mountCapability(writer)))
+	b.attacher.FailWith(fault.Errorf(fault.Unavailable, "the attach process does not answer"))
+	require.NoError(t, b.ShutDown(t.Context()))
+	mounts, err := b.host.List()
+	require.NoError(t, err)
+	require.Empty(t, mounts)
+}
+
+// Who has a device open is known to the data path alone.
+func TestShutDownLeavesDevicesToTheDataPath(t *testing.T) {
+	b := newBench(t)
+	c := blockCapability(writer)
+	require.NoError(t, b.stage(c))
+	require.NoError(t, b.publish("target", c))
+	require.NoError(t, b.ShutDown(t.Context()))
+	devices, err := b.attacher.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, devices, 1)
 }
 
 var errHeld = errors.New("still mounted or held")

@@ -21,8 +21,11 @@ mkdir "$group"
 		(
 			until [ -S /run/systemd/private ]; do sleep 0.05; done
 			"$1"
+			# Like a container, with mounts of its own.
+			unshare --mount --propagation private bash -c "trap \"$1; exit\" TERM; while :; do sleep 0.1; done" &
 			systemctl start asks.service
 			kill -s RTMIN+4 1
+			wait
 		) &
 		exec env -u CAIRN_TEST_ASK_SYSTEMD container=lxc SYSTEMD_UNIT_PATH="$0" SYSTEMD_LOG_TARGET=console /lib/systemd/systemd --unit=only.target
 	' "$units" "$program"

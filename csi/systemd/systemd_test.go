@@ -3,6 +3,8 @@ package systemd_test
 import (
 	"context"
 	_ "embed"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -25,8 +27,8 @@ func TestMain(m *testing.M) {
 	if answers := os.Getenv(askEnv); answers != "" {
 		stopping, err := systemd.Stopping(context.Background(), systemd.Socket)
 		f, opened := os.OpenFile(answers, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-		if err != nil || opened != nil {
-			println(err.Error(), opened.Error())
+		if err := errors.Join(err, opened); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		_, _ = f.WriteString(strconv.FormatBool(stopping) + "\n")
@@ -38,8 +40,9 @@ func TestMain(m *testing.M) {
 //go:embed boot.sh
 var boot string
 
-// A real systemd, the first process of namespaces of its own, is asked while it runs and
-// by a service that it stops because it is powered off.
+// A real systemd, the first process of namespaces of its own, is asked while it runs, by a
+// service that it stops because it is powered off, and by a process that is none of its units',
+// such as that of a container, when systemd-shutdown asks that to end.
 func TestARealOneSaysThatItIsStopping(t *testing.T) {
 	answers := filepath.Join(t.TempDir(), "answers")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -51,7 +54,7 @@ func TestARealOneSaysThatItIsStopping(t *testing.T) {
 	require.NoError(t, err, string(out))
 	got, err := os.ReadFile(answers)
 	require.NoError(t, err, string(out))
-	require.Equal(t, "false\ntrue\n", string(got), string(out))
+	require.Equal(t, "false\ntrue\ntrue\n", string(got), string(out))
 }
 
 func TestTheStateIsUnderstood(t *testing.T) {
@@ -70,6 +73,27 @@ func TestANodeWithoutSystemdIsNotStopping(t *testing.T) {
 	got, err := systemd.Stopping(t.Context(), filepath.Join(t.TempDir(), "private"))
 	require.NoError(t, err)
 	require.False(t, got)
+}
+
+// systemd is about to be another program: it executes itself anew.
+func TestOneThatListensAgainIsAskedAgain(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "private")
+	listener, err := net.Listen("unix", socket)
+	require.NoError(t, err)
+	listener.(*net.UnixListener).SetUnlinkOnClose(false)
+	require.NoError(t, listener.Close())
+	asked := make(chan error, 1)
+	var stopping bool
+	go func() {
+		var err error
+		stopping, err = systemd.Stopping(t.Context(), socket)
+		asked <- err
+	}()
+	require.NoError(t, os.Rename(socket, socket+".old"))
+	fake.Serve(t, socket+".new", "running")
+	require.NoError(t, os.Rename(socket+".new", socket))
+	require.NoError(t, <-asked)
+	require.False(t, stopping)
 }
 
 func TestOneThatDoesNotAnswerIsNotWaitedFor(t *testing.T) {

@@ -16,10 +16,10 @@ import (
 func restartsANode(t *testing.T) {
 	w := startWriter(t, "restarted")
 	name := others(t, w.node)[0]
-	writes := pod{name: "writes-late", node: name, filesystems: []string{"late"}, script: `
-		trap 'dd if=/dev/urandom of=/late/data bs=1M count=64 status=none; sha256sum </late/data >/late/sum; exit 0' TERM
+	writes := pod{name: "writes-late", node: name, filesystems: []string{"late"}, devices: []string{"late-raw"}, script: `
+		trap 'dd if=/dev/urandom of=/late/data bs=1M count=64 status=none; cat /late/data >/dev/late-raw; sha256sum </late/data >/late/sum; exit 0' TERM
 		touch /tmp/waits; while :; do sleep 0.1; done`}
-	apply(t, claim{name: "late"}, writes)
+	apply(t, claim{name: "late"}, claim{name: "late-raw", block: true}, writes)
 	running(t, writes.name)
 	in(t, writes.name, "until [ -e /tmp/waits ]; do sleep 0.1; done")
 	node, err := lab.Get(name)
@@ -29,9 +29,10 @@ func restartsANode(t *testing.T) {
 	require.Empty(t, stayed, "each process ended by itself")
 	require.NoError(t, node.Start(bounded(t)))
 
-	apply(t, pod{name: "reads-late", node: name, filesystems: []string{"late"}})
+	apply(t, pod{name: "reads-late", node: name, filesystems: []string{"late"}, devices: []string{"late-raw"}})
 	running(t, "reads-late")
-	require.Equal(t, "67108864", strings.TrimSpace(in(t, "reads-late", `[ "$(sha256sum </late/data)" = "$(cat /late/sum)" ] && stat -c %s /late/data`)))
+	sums := strings.Fields(in(t, "reads-late", "stat -c %s /late/data; cut -d' ' -f1 /late/sum; for f in /late/data /dev/late-raw; do head -c 64M $f | sha256sum | cut -d' ' -f1; done"))
+	require.Equal(t, []string{"67108864", sums[1], sums[1], sums[1]}, sums)
 	require.NoError(t, story.UntilReady(bounded(t), "storagecluster/"+story.Cluster))
 	w.endVerb(t, "node_restart", "%s was shut down and is back, with all that was written meanwhile", name)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
 	"github.com/cairn-storage/cairn/csi/attach/loop"
@@ -246,11 +247,20 @@ func (a *Attacher) Leave(ctx context.Context) error {
 	if err := a.keepAll(ctx); err != nil {
 		return err
 	}
+	return a.drain(ctx, func(t *attached) error { return a.leave(ctx, t) })
+}
+
+// drain ends every volume by a function, and then the connections: none is served any more.
+func (a *Attacher) drain(ctx context.Context, end func(*attached) error) error {
 	a.mu.Lock()
 	a.leaving = true
 	var group errgroup.Group
 	for _, t := range a.volumes {
-		group.Go(func() error { return a.leave(ctx, t) })
+		group.Go(func() error {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			return end(t)
+		})
 	}
 	a.mu.Unlock()
 	err := group.Wait()
@@ -260,24 +270,55 @@ func (a *Attacher) Leave(ctx context.Context) error {
 	return err
 }
 
-// Outlast returns when nothing is attached any more: while the node is shut down, what pods and
-// filesystems still write goes through, until the node plugin detaches each volume.
+// Outlast drains all volumes once none is in use any more: while the node is shut down, what pods
+// and filesystems still write goes through. There is nobody to leave them to.
 func (a *Attacher) Outlast(ctx context.Context) error {
-	for said := 0; ; {
-		a.mu.Lock()
-		left := len(a.volumes)
-		a.mu.Unlock()
-		if left == 0 {
-			return nil
+	for said := ""; ; {
+		used, err := a.used(ctx)
+		if err == nil && len(used) == 0 {
+			return errors.Join(a.sync(ctx), a.drain(ctx, (*attached).close))
 		}
-		if left != said {
-			klog.InfoS("The node is shut down: serving until every volume is detached", "attached", left)
-			said = left
+		if now := fmt.Sprint(used, err); now != said {
+			klog.InfoS("The node is shut down: serving what is in use", "devices", used, "err", err)
+			said = now
 		}
 		if !pause(ctx) {
-			return fmt.Errorf("wait for %d volumes to be detached: %w", left, ctx.Err())
+			return errors.Join(err, fmt.Errorf("serve what is in use (%v): %w", used, ctx.Err()))
 		}
 	}
+}
+
+// sync has the kernel write what it keeps of devices: kubelet has those without a filesystem open
+// itself, so that the end of the last pod is not their last close.
+func (a *Attacher) sync(ctx context.Context) error {
+	devices, err := a.List(ctx)
+	errs := []error{err}
+	for _, d := range devices {
+		errs = append(errs, loop.Sync(d.Path))
+	}
+	return errors.Join(errs...)
+}
+
+// used are the devices of volumes that are mounted anywhere, or open in a process.
+func (a *Attacher) used(ctx context.Context) (used []string, err error) {
+	devices, err := a.List(ctx)
+	if err != nil || len(devices) == 0 {
+		return nil, err
+	}
+	open, err := loop.Open()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range devices {
+		held, err := loop.Held(d.Path)
+		if err != nil {
+			return nil, err
+		}
+		if held || open[unix.Mkdev(d.Major, d.Minor)] {
+			used = append(used, d.Path)
+		}
+	}
+	return used, nil
 }
 
 // keepAll waits until the keeper has everything: this process must not end before.
@@ -294,17 +335,24 @@ func (a *Attacher) keepAll(ctx context.Context) error {
 	}
 }
 
+// leave hands a volume, whose lock is held, to the next process.
 func (a *Attacher) leave(ctx context.Context, t *attached) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	if t.image == nil || t.session == nil {
+		return nil
+	}
+	if err := t.close(); err != nil {
+		return err // what it left in the log is carried out again
+	}
+	t.kept.Drained = true
+	return a.hand(ctx, t)
+}
+
+// close writes back what is cached of a volume, whose lock is held, and serves it no more.
+func (t *attached) close() error {
 	if t.image == nil || t.session == nil {
 		return nil
 	}
 	err := errors.Join(t.session.Stop(), t.image.Close())
 	t.session, t.image = nil, nil
-	if err != nil {
-		return err // what it left in the log is carried out again
-	}
-	t.kept.Drained = true
-	return a.hand(ctx, t)
+	return err
 }

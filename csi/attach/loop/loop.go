@@ -172,7 +172,7 @@ func Release(path, name string) error {
 	if bound, err := BoundTo(path, name); err != nil || !bound {
 		return err
 	}
-	node, err := os.OpenFile(path, os.O_RDONLY|unix.O_EXCL, 0)
+	node, err := exclusively(path)
 	if errors.Is(err, unix.EBUSY) {
 		return fault.Errorf(fault.Refused, "%s: %w", filepath.Base(path), ErrHeld)
 	}
@@ -188,6 +188,57 @@ func Release(path, name string) error {
 		return errors.Join(err, fault.Errorf(fault.Refused, "%s is still open", filepath.Base(path)))
 	}
 	return nil
+}
+
+// exclusively opens a device; EBUSY is in the chain while it is mounted, in any namespace.
+func exclusively(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|unix.O_EXCL, 0)
+}
+
+// Held reports whether a device is mounted, or held by another device.
+func Held(path string) (bool, error) {
+	node, err := exclusively(path)
+	if errors.Is(err, unix.EBUSY) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look whether %s is held: %w", path, err)
+	}
+	return false, node.Close()
+}
+
+// Sync returns when what the kernel keeps of a device is written.
+func Sync(path string) error {
+	node, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("sync %s: %w", path, err)
+	}
+	if err := errors.Join(node.Sync(), node.Close()); err != nil {
+		return fmt.Errorf("sync %s: %w", path, err)
+	}
+	return nil
+}
+
+// Open returns the numbers of all block devices that a process has open: of those that this one
+// sees, in its PID namespace.
+func Open() (map[uint64]bool, error) {
+	processes, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("list the processes: %w", err)
+	}
+	open := map[uint64]bool{}
+	for _, process := range processes {
+		dir := filepath.Join("/proc", process.Name(), "fd")
+		files, _ := os.ReadDir(dir) // no process, or none any more
+		for _, file := range files {
+			var stat unix.Statx_t // of what is known already: a file's server may be dead
+			err := unix.Statx(unix.AT_FDCWD, filepath.Join(dir, file.Name()), unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &stat)
+			if err == nil && stat.Mode&unix.S_IFMT == unix.S_IFBLK {
+				open[unix.Mkdev(stat.Rdev_major, stat.Rdev_minor)] = true
+			}
+		}
+	}
+	return open, nil
 }
 
 // Abandon unbinds a device whose file is dead, as soon as it is not used.

@@ -38,7 +38,7 @@ func (d StateDir) Keeper() keeper.Dir { return keeper.Dir(filepath.Join(string(d
 
 // Attach goes on with the volumes of the attach process before it, and serves until
 // it is asked to stop. Then it drains all volumes and leaves them to the next; or, where the
-// systemd that listens at a socket says that the node is shut down, serves until all are detached.
+// systemd that listens at a socket says that the node is shut down, serves until none is in use.
 func Attach(stop context.Context, dir StateDir, connector ceph.Connector, systemdSocket, http string) error {
 	store := &keeper.Client{Socket: dir.Keeper().Socket()}
 	if err := fuse.Succeed(stop, dir.attachLock(), store); err != nil {

@@ -66,6 +66,9 @@ type Host interface {
 	Unmount(ctx context.Context, path string) error
 	// MountAt returns what is mounted at a path, nil when nothing is.
 	MountAt(path string) (*Mount, error)
+	// MountsOf returns the paths at which a device's filesystem, or a part of it, is mounted, in
+	// the order in which they were.
+	MountsOf(device Number) ([]string, error)
 	// DeviceAt returns the number of the device node at a path, nil when none is there.
 	DeviceAt(path string) (*Number, error)
 	// Grow makes the filesystem that is mounted at a path fill its device.
@@ -195,6 +198,34 @@ func (l *Linux) forget(ctx context.Context, path string) {
 	if out, err := l.exec.CommandContext(ctx, "umount", "--fake", "--no-canonicalize", "--", path).CombinedOutput(); err != nil {
 		klog.FromContext(ctx).Error(err, "A line of the table of mounts stays", "table", mountTable, "path", path, "said", string(out))
 	}
+}
+
+// MountsOf reads the kernel's list of mounts.
+func (l *Linux) MountsOf(device Number) ([]string, error) {
+	raw, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("read the mounts: %w", err)
+	}
+	var paths []string
+	for _, line := range strings.Split(string(raw), "\n") {
+		fields := strings.Fields(line)
+		if len(fields) < 10 {
+			continue
+		}
+		path := unescape(fields[4])
+		is := fields[2] == device.String()
+		if !is && strings.HasPrefix(fields[2], "0:") && slices.Contains(fields, "btrfs") {
+			m, err := l.MountAt(path) // it knows a btrfs by its source
+			if err != nil {
+				return nil, err
+			}
+			is = m != nil && m.Device == device
+		}
+		if is {
+			paths = append(paths, path)
+		}
+	}
+	return paths, nil
 }
 
 // MountAt reads the kernel's list of mounts: a stat would go to the device, which

@@ -91,6 +91,9 @@ func TestLinux(t *testing.T) {
 			require.NoError(t, l.Bind(ctx, stage, target, true))
 			require.ErrorIs(t, os.WriteFile(filepath.Join(target, "f"), nil, 0o600), unix.EROFS)
 			require.Len(t, needingNetwork(t, stage, target), 2)
+			paths, err := l.MountsOf(*number)
+			require.NoError(t, err)
+			require.Equal(t, []string{stage, target}, paths)
 
 			before, err := l.Usage(stage)
 			require.NoError(t, err)

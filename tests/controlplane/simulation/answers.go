@@ -88,8 +88,11 @@ func (a *answers) read(kind, question string, into runtime.Object, ask func() er
 	before := a.written
 	if known, found := a.kinds[kind][question]; found {
 		defer a.Unlock()
+		if known.err != nil {
+			return known.err
+		}
 		reflect.ValueOf(into).Elem().Set(reflect.ValueOf(known.object.DeepCopyObject()).Elem())
-		return known.err
+		return nil
 	}
 	a.Unlock()
 	err := ask()

@@ -481,6 +481,11 @@ func (p machine) MountWithoutLog(a0 context.Context, a1 string, a2 string, a3 st
 	return
 }
 
+func (p machine) MountsOf(a0 host.Number) (r0 []string, err error) {
+	err = p.life.call("Host.MountsOf", func() error { r0, err = p.real.MountsOf(a0); return err })
+	return
+}
+
 func (p machine) Recover(a0 context.Context, a1 string, a2 string, a3 string, a4 []string) (err error) {
 	err = p.life.call("Host.Recover", func() error { err = p.real.Recover(a0, a1, a2, a3, a4); return err })
 	return

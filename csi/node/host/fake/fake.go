@@ -141,6 +141,20 @@ func (h *Host) MountAt(path string) (*host.Mount, error) {
 	return m, nil
 }
 
+// MountsOf finds the mounts of a device.
+func (h *Host) MountsOf(device host.Number) (paths []string, err error) {
+	if err := h.enter("MountsOf"); err != nil {
+		return nil, err
+	}
+	points, err := h.FakeMounter.List()
+	for _, p := range points {
+		if n := h.Devices(p.Device); n != nil && *n == device {
+			paths = append(paths, p.Path)
+		}
+	}
+	return paths, err
+}
+
 // DeviceAt knows the devices, also where one is bound to another path.
 func (h *Host) DeviceAt(path string) (*host.Number, error) {
 	if n := h.Devices(path); n != nil {
