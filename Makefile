@@ -84,7 +84,7 @@ bench: install images $(LAB) ## measure, and write docs/benchmarks.json and docs
 	@go run ./tests/bench
 
 .PHONY: lint
-lint: tools ## golangci-lint, with the import rules of docs/design.md
+lint: tools ## golangci-lint, with the import rules of docs/development.md
 	@mkdir -p $(LINT_CACHE) && GOLANGCI_LINT_CACHE=$(LINT_CACHE) images/in-root $(TOOLS)/golangci-lint run ./...
 
 .PHONY: generated
@@ -111,6 +111,18 @@ generate: tools ## deep copies, CRDs, the install manifests, and the proxies of 
 images: ## Cairn's programs and images
 	@images/build-binaries
 	@images/build
+
+TAG ?= $(shell git describe --always --dirty)
+OWN = $(REGISTRY)/cairn:$(TAG)
+CEPH = $(REGISTRY)/ceph:20.2.4
+
+.PHONY: push
+push: images ## the images to REGISTRY (as TAG), and manifests that name them to bin/deploy
+	@[ -n "$(REGISTRY)" ] || { echo "where to? make push REGISTRY=registry.example.com/storage" >&2; exit 1; }
+	@go run ./images/push --store $(CACHE)/images cairn.storage/cairn:dev=$(OWN) cairn.storage/ceph:20.2.4=$(CEPH)
+	@mkdir -p bin/deploy; for manifest in install snapshots changed-blocks; do \
+	sed -e 's,cairn.storage/cairn:dev,$(OWN),' -e 's,cairn.storage/ceph:20.2.4,$(CEPH),' deploy/$$manifest.yaml >bin/deploy/$$manifest.yaml; done
+	@echo "kubectl apply --server-side -f bin/deploy/install.yaml"
 
 .PHONY: install
 install: ## what the machine needs: packages, the build root, the lab's Kubernetes
