@@ -171,7 +171,7 @@ func noQuorum(o *Observed, _ *Desired, _ []Step) *v1alpha1.Blocker {
 	}
 	if ceph.Is(o.CephError, ceph.Forbidden) {
 		return blocker(v1alpha1.ReasonCephUnreachable, "the mons refuse the key of client.admin that the Secret %s has: %v. It was changed by hand; or the quorum was rebuilt from a mon that was down when keys were made anew, and knows those before. "+
-			"Restore the Secret with the key that the mons have; or import the keys of the Secrets as user mon., whose key never changes: 'ceph auth import'", KeysName(o.Cluster), o.CephError)
+			"Restore the Secret with the key that the mons have; or have user mon., whose key never changes, import those of the Secrets: 'ceph auth import', as docs/cluster.md says", KeysName(o.Cluster), o.CephError)
 	}
 	return blocker(v1alpha1.ReasonCephUnreachable, "the mons do not answer: %v. Check the mon pods: 'kubectl -n %s get pods -l app.kubernetes.io/component=mon -o wide'", o.CephError, o.Cluster.Namespace)
 }
