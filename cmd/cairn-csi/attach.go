@@ -34,5 +34,5 @@ func (o attachOptions) run(ctx context.Context) error {
 	if err := protect.Process(protect.Last); err != nil {
 		return err
 	}
-	return process.Attach(ctx, process.StateDir(o.state), rados.Connector{}, systemd.Socket, o.http)
+	return process.Attach(ctx, process.StateDir(o.state), rados.Connector{}, systemd.Run, o.http)
 }

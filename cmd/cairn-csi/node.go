@@ -111,7 +111,7 @@ const shutDownLimit = 2 * time.Minute
 
 // shutDown takes the volumes down where not this plugin ends but the node.
 func shutDown(ctx context.Context, driver *node.Server) error {
-	stopping, err := systemd.Stopping(ctx, systemd.Socket)
+	stopping, err := systemd.Stopping(ctx, systemd.Run)
 	if err != nil {
 		klog.ErrorS(err, "Asked to stop: taken for a replacement of this plugin")
 	}

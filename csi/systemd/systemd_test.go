@@ -25,7 +25,7 @@ const askEnv = "CAIRN_TEST_ASK_SYSTEMD"
 
 func TestMain(m *testing.M) {
 	if answers := os.Getenv(askEnv); answers != "" {
-		stopping, err := systemd.Stopping(context.Background(), systemd.Socket)
+		stopping, err := systemd.Stopping(context.Background(), systemd.Run)
 		f, opened := os.OpenFile(answers, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 		if err := errors.Join(err, opened); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -60,49 +60,67 @@ func TestARealOneSaysThatItIsStopping(t *testing.T) {
 func TestTheStateIsUnderstood(t *testing.T) {
 	for state, want := range map[string]bool{"running": false, "degraded": false, "starting": false, "stopping": true} {
 		t.Run(state, func(t *testing.T) {
-			socket := filepath.Join(t.TempDir(), "private")
-			fake.Serve(t, socket, state)
-			got, err := systemd.Stopping(t.Context(), socket)
+			run := t.TempDir()
+			fake.Systemd(t, run, state)
+			got, err := systemd.Stopping(t.Context(), run)
 			require.NoError(t, err)
 			require.Equal(t, want, got)
 		})
 	}
 }
 
+// Kubelet ends pods before anything is stopped.
+func TestLogindSaysItFirst(t *testing.T) {
+	for _, preparing := range []bool{false, true} {
+		run := t.TempDir()
+		fake.Systemd(t, run, "running")
+		fake.Logind(t, run, preparing)
+		got, err := systemd.Stopping(t.Context(), run)
+		require.NoError(t, err)
+		require.Equal(t, preparing, got)
+	}
+}
+
 func TestANodeWithoutSystemdIsNotStopping(t *testing.T) {
-	got, err := systemd.Stopping(t.Context(), filepath.Join(t.TempDir(), "private"))
+	got, err := systemd.Stopping(t.Context(), t.TempDir())
 	require.NoError(t, err)
 	require.False(t, got)
 }
 
 // systemd is about to be another program: it executes itself anew.
 func TestOneThatListensAgainIsAskedAgain(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "private")
-	listener, err := net.Listen("unix", socket)
-	require.NoError(t, err)
-	listener.(*net.UnixListener).SetUnlinkOnClose(false)
+	run, next := t.TempDir(), t.TempDir()
+	listener := silent(t, run)
+	listener.SetUnlinkOnClose(false)
 	require.NoError(t, listener.Close())
 	asked := make(chan error, 1)
 	var stopping bool
 	go func() {
 		var err error
-		stopping, err = systemd.Stopping(t.Context(), socket)
+		stopping, err = systemd.Stopping(t.Context(), run)
 		asked <- err
 	}()
-	require.NoError(t, os.Rename(socket, socket+".old"))
-	fake.Serve(t, socket+".new", "running")
-	require.NoError(t, os.Rename(socket+".new", socket))
+	fake.Systemd(t, next, "running")
+	const socket = "systemd/private"
+	require.NoError(t, os.Rename(filepath.Join(next, socket), filepath.Join(run, socket)))
 	require.NoError(t, <-asked)
 	require.False(t, stopping)
 }
 
 func TestOneThatDoesNotAnswerIsNotWaitedFor(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "private")
-	listener, err := net.Listen("unix", socket)
-	require.NoError(t, err)
+	run := t.TempDir()
+	listener := silent(t, run)
 	defer func() { require.NoError(t, listener.Close()) }()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err = systemd.Stopping(ctx, socket)
-	require.ErrorContains(t, err, "ask systemd")
+	_, err := systemd.Stopping(ctx, run)
+	require.ErrorContains(t, err, "ask org.freedesktop.systemd1")
+}
+
+// silent listens in systemd's place, and says nothing.
+func silent(t *testing.T, run string) *net.UnixListener {
+	require.NoError(t, os.MkdirAll(filepath.Join(run, "systemd"), 0o755))
+	listener, err := net.Listen("unix", filepath.Join(run, "systemd", "private"))
+	require.NoError(t, err)
+	return listener.(*net.UnixListener)
 }

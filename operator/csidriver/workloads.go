@@ -17,6 +17,7 @@ const (
 	kubeletDir = "/var/lib/kubelet"
 	stateDir   = "/var/lib/cairn/csi"
 	systemdDir = "/run/systemd" // where its systemd, if it has one, says that the node is shut down
+	dbusDir    = "/run/dbus"    // and its logind
 	mountsDir  = "/run/mount"   // where systemd reads which mounts need the network
 )
 
@@ -125,6 +126,7 @@ func (r *Reconciler) privileged(name, command string) corev1.PodSpec {
 	hostPath(&pod, "dev", "/dev", corev1.HostPathDirectory, corev1.MountPropagationNone)
 	hostPath(&pod, "sys", "/sys", corev1.HostPathDirectory, corev1.MountPropagationNone)
 	hostPath(&pod, "systemd", systemdDir, corev1.HostPathDirectoryOrCreate, corev1.MountPropagationNone)
+	hostPath(&pod, "dbus", dbusDir, corev1.HostPathDirectoryOrCreate, corev1.MountPropagationNone)
 	return pod
 }
 

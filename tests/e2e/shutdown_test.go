@@ -24,7 +24,7 @@ func restartsANode(t *testing.T) {
 	in(t, writes.name, "until [ -e /tmp/waits ]; do sleep 0.1; done")
 	node, err := lab.Get(name)
 	require.NoError(t, err)
-	stayed, err := node.ShutDown(bounded(t), func(socket string) { fake.Serve(t, socket, "stopping") })
+	stayed, err := node.ShutDown(bounded(t), func(run string) { fake.Systemd(t, run, "stopping") })
 	require.NoError(t, err)
 	require.Empty(t, stayed, "each process ended by itself")
 	require.NoError(t, node.Start(bounded(t)))

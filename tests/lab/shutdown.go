@@ -17,9 +17,9 @@ const stopTimeout = 90 * time.Second
 
 // ShutDown powers a node off as systemd does when nobody drained it: kubelet and all processes of
 // all pods are asked to end at once, and have 90 seconds for it. Say is called before, with the
-// path of the socket where a systemd of the node would say that it is stopping. It returns the
+// path of the node's /run, where its systemd would say that it is stopping. It returns the
 // processes that were still there in the end.
-func (n *Node) ShutDown(ctx context.Context, say func(socket string)) (stayed []string, err error) {
+func (n *Node) ShutDown(ctx context.Context, say func(run string)) (stayed []string, err error) {
 	unlock, err := lock()
 	if err != nil {
 		return nil, err
@@ -29,7 +29,7 @@ func (n *Node) ShutDown(ctx context.Context, say func(socket string)) (stayed []
 	if err != nil {
 		return nil, err
 	}
-	say(fmt.Sprintf("/proc/%d/root/run/systemd/private", pid))
+	say(fmt.Sprintf("/proc/%d/root/run", pid))
 	if err := n.stopKubelet(); err != nil {
 		return nil, err
 	}

@@ -29,8 +29,8 @@ import (
 // directory.
 const attachEnv = "CAIRN_TEST_ATTACH"
 
-// systemd of the node, where there is one.
-func (d StateDir) systemd() string { return filepath.Join(string(d), "systemd") }
+// run is where the node's systemd listens, if there is one.
+func (d StateDir) run() string { return filepath.Join(string(d), "run") }
 
 // What all tests share.
 var (
@@ -41,7 +41,7 @@ var (
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(attachEnv); dir != "" {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-		err := Attach(ctx, StateDir(dir), rados.Connector{}, StateDir(dir).systemd(), "")
+		err := Attach(ctx, StateDir(dir), rados.Connector{}, StateDir(dir).run(), "")
 		stop()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -38,8 +38,8 @@ func (d StateDir) Keeper() keeper.Dir { return keeper.Dir(filepath.Join(string(d
 
 // Attach goes on with the volumes of the attach process before it, and serves until
 // it is asked to stop. Then it drains all volumes and leaves them to the next; or, where the
-// systemd that listens at a socket says that the node is shut down, serves until none is in use.
-func Attach(stop context.Context, dir StateDir, connector ceph.Connector, systemdSocket, http string) error {
+// node says below a directory (systemd.Run) that it is shut down, serves until none is in use.
+func Attach(stop context.Context, dir StateDir, connector ceph.Connector, systemdRun, http string) error {
 	store := &keeper.Client{Socket: dir.Keeper().Socket()}
 	if err := fuse.Succeed(stop, dir.attachLock(), store); err != nil {
 		return err
@@ -64,7 +64,7 @@ func Attach(stop context.Context, dir StateDir, connector ceph.Connector, system
 	group, serving := errgroup.WithContext(serving)
 	group.Go(func() error { return web.ServeOn(serving, listener, remote.Handler(attacher)) })
 	group.Go(func() error { return web.Serve(serving, http, web.Handler(registry, store.Holds)) })
-	group.Go(func() error { defer end(); return leave(serving, stop, attacher, systemdSocket) })
+	group.Go(func() error { defer end(); return leave(serving, stop, attacher, systemdRun) })
 	klog.InfoS("Serving", "socket", listener.Addr().String())
 	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("attach process: %w", err)
@@ -76,13 +76,13 @@ func Attach(stop context.Context, dir StateDir, connector ceph.Connector, system
 var restarts = prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "cairn_csi_attach_restarts_total",
 	Help: "How often the attach process of this pod ended by itself and was started again."}, func() float64 { return float64(supervise.Restarts()) })
 
-func leave(serving, stop context.Context, attacher *fuse.Attacher, systemdSocket string) error {
+func leave(serving, stop context.Context, attacher *fuse.Attacher, systemdRun string) error {
 	select {
 	case <-stop.Done():
 	case <-serving.Done():
 		return nil
 	}
-	stopping, err := systemd.Stopping(serving, systemdSocket)
+	stopping, err := systemd.Stopping(serving, systemdRun)
 	if err != nil {
 		klog.ErrorS(err, "Asked to stop: taken for a replacement of this process")
 	}

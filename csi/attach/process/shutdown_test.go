@@ -26,7 +26,7 @@ func TestServesWhatIsInUseWhenItsNodeIsShutDown(t *testing.T) {
 			require.NoError(t, err)
 			used, err := os.OpenFile(device.Path, os.O_RDWR|syscall.O_DIRECT|flags, 0)
 			require.NoError(t, err)
-			fake.Serve(t, n.dir.systemd(), "stopping")
+			fake.Systemd(t, n.dir.run(), "stopping")
 			w := n.write(device.Path)
 			n.keeper.end(syscall.SIGTERM)
 			for range 2 { // its supervisor's, and systemd's own

@@ -1,10 +1,12 @@
-// Package fake is a systemd that only tells its state.
+// Package fake is a systemd and a logind that only tell their state.
 package fake
 
 import (
 	"bufio"
 	"encoding/binary"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,8 +14,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Serve has a systemd of a state listen at a socket until the test ends.
-func Serve(t testing.TB, socket, state string) {
+// Systemd has a systemd of a state listen below a directory, as on a node below /run, until the
+// test ends.
+func Systemd(t testing.TB, run, state string) { serve(t, run, "systemd/private", state) }
+
+// Logind has a bus with a logind listen there.
+func Logind(t testing.TB, run string, preparing bool) {
+	serve(t, run, "dbus/system_bus_socket", preparing)
+}
+
+func serve(t testing.TB, run, name string, value any) {
+	socket := filepath.Join(run, name)
+	require.NoError(t, os.MkdirAll(filepath.Dir(socket), 0o755))
 	listener, err := net.Listen("unix", socket)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, listener.Close()) })
@@ -23,13 +35,13 @@ func Serve(t testing.TB, socket, state string) {
 			if err != nil {
 				return
 			}
-			go answer(conn, state)
+			go answer(conn, value)
 		}
 	}()
 }
 
-// answer lets in whoever comes, and says the state whatever is asked.
-func answer(conn net.Conn, state string) {
+// answer lets in whoever comes, and says the value whatever is asked.
+func answer(conn net.Conn, value any) {
 	defer func() { _ = conn.Close() }()
 	in := bufio.NewReader(conn)
 	for line := ""; !strings.HasPrefix(line, "BEGIN"); {
@@ -55,10 +67,14 @@ func answer(conn net.Conn, state string) {
 		if err != nil {
 			return
 		}
+		said := any(dbus.MakeVariant(value))
+		if question.Headers[dbus.FieldMember].Value() == "Hello" {
+			said = ":1.1"
+		}
 		reply := dbus.Message{Type: dbus.TypeMethodReply, Headers: map[dbus.HeaderField]dbus.Variant{
 			dbus.FieldReplySerial: dbus.MakeVariant(question.Serial()),
-			dbus.FieldSignature:   dbus.MakeVariant(dbus.SignatureOf(dbus.MakeVariant(state))),
-		}, Body: []any{dbus.MakeVariant(state)}}
+			dbus.FieldSignature:   dbus.MakeVariant(dbus.SignatureOf(said)),
+		}, Body: []any{said}}
 		if err := reply.EncodeTo(conn, binary.LittleEndian); err != nil {
 			return
 		}

@@ -83,7 +83,7 @@ func (c child) run() error {
 	case Node:
 		return c.node(ctx)
 	case Attach:
-		return process.Attach(ctx, c.state(), rados.Connector{}, c.socket("systemd"), "")
+		return process.Attach(ctx, c.state(), rados.Connector{}, filepath.Join(c.Dir, "run"), "")
 	case Keeper:
 		return keeper.Run(ctx, c.state().Keeper())
 	}
