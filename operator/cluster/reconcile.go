@@ -69,7 +69,12 @@ func (r *Reconciler) now() time.Time {
 }
 
 // Reconcile takes one look at a cluster and does what can be done now.
-func (r *Reconciler) Reconcile(ctx context.Context, cluster *v1alpha1.StorageCluster) (ctrl.Result, error) {
+func (r *Reconciler) Reconcile(ctx context.Context, cached *v1alpha1.StorageCluster) (ctrl.Result, error) {
+	// The status says since when something is so: the cache may not know yet what the last look wrote there.
+	cluster := &v1alpha1.StorageCluster{}
+	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(cached), cluster); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
 	if cluster.Namespace != r.Namespace {
 		return ctrl.Result{}, r.refuse(ctx, cluster, v1alpha1.ReasonWrongNamespace, fmt.Sprintf(
 			"Cairn runs clusters in its own namespace only. Make the StorageCluster in namespace %s", r.Namespace))
@@ -84,11 +89,6 @@ func (r *Reconciler) Reconcile(ctx context.Context, cluster *v1alpha1.StorageClu
 	} else if controllerutil.AddFinalizer(cluster, kube.Finalizer) {
 		if err := r.Client.Update(ctx, cluster); err != nil {
 			return ctrl.Result{}, fmt.Errorf("protect the StorageCluster: %w", err)
-		}
-	}
-	if mayRecover(cluster) {
-		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(cluster), cluster); err != nil {
-			return ctrl.Result{}, client.IgnoreNotFound(err)
 		}
 	}
 	observed, want, err := r.Look(ctx, cluster)

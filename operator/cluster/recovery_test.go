@@ -124,6 +124,23 @@ func TestALostQuorumSaysWhichMonsAreMissingAndTheWaysOut(t *testing.T) {
 	require.Equal(t, v1alpha1.ReasonNodeLost, s.cluster().Status.Blocker.Reason, "one of them was enough")
 }
 
+func TestSinceWhenThereIsNoQuorumIsKnownWhateverTheCacheShows(t *testing.T) {
+	s := newSite(t)
+	s.converge()
+	s.look()
+	cached := s.cluster()
+	s.lose("node2", "node3")
+	c := s.cluster()
+	quorum := *meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionQuorum)
+	require.Equal(t, metav1.ConditionFalse, quorum.Status)
+	later := func() time.Time { return quorum.LastTransitionTime.Add(time.Minute) }
+	r := &cluster.Reconciler{Client: s.client, Live: s.Client, Connections: s.Connections, Namespace: s.Namespace, Image: "cairn:test", Now: later}
+	_, err := r.Reconcile(t.Context(), cached)
+	require.NoError(t, err)
+	require.Equal(t, quorum.LastTransitionTime, meta.FindStatusCondition(s.cluster().Status.Conditions, v1alpha1.ConditionQuorum).LastTransitionTime)
+	require.Equal(t, c.Status.Blocker.Since, s.cluster().Status.Blocker.Since)
+}
+
 func TestAQuorumIsRebuiltFromTheMonThatIsLeft(t *testing.T) {
 	s := burnt(t)
 	fsid, osds := s.FSID(), s.OSDs()

@@ -21,14 +21,7 @@ import (
 // remove lets go of a deleted cluster once nothing uses it, after it was destroyed
 // if that is what the spec says. It returns what uses it still: such a cluster is
 // looked after as ever.
-func (r *Reconciler) remove(ctx context.Context, cached *v1alpha1.StorageCluster) (inUse string, result ctrl.Result, err error) {
-	cluster := &v1alpha1.StorageCluster{}
-	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(cached), cluster); err != nil {
-		return "", ctrl.Result{}, client.IgnoreNotFound(err)
-	}
-	if cluster.UID != cached.UID || cluster.DeletionTimestamp == nil {
-		return "", ctrl.Result{}, nil // another one, which has its own look
-	}
+func (r *Reconciler) remove(ctx context.Context, cluster *v1alpha1.StorageCluster) (inUse string, result ctrl.Result, err error) {
 	t, err := r.observeTeardown(ctx, cluster)
 	if err != nil {
 		return "", ctrl.Result{}, err

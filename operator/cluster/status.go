@@ -40,7 +40,7 @@ func status(o *Observed, d *Desired, steps []Step) v1alpha1.StorageClusterStatus
 	s.CephX = v1alpha1.CephXStatus{Daemons: daemonKeys(o, d), CSI: csiStatus(o)}
 	block(&s, o, blockerOf(o, d, steps))
 	for _, c := range []metav1.Condition{quorumCondition(o), healthCondition(o), drainableCondition(o, d), readyCondition(o, &s, steps)} {
-		c.ObservedGeneration = o.Cluster.Generation
+		c.ObservedGeneration, c.LastTransitionTime = o.Cluster.Generation, metav1.NewTime(o.Now.Truncate(1e9))
 		c.Message = bounded(c.Message)
 		meta.SetStatusCondition(&s.Conditions, c)
 	}

@@ -72,7 +72,12 @@ type stop struct {
 func (s *stop) Error() string { return s.message }
 
 // Reconcile takes one look at a pool and does what can be done now.
-func (r *Reconciler) Reconcile(ctx context.Context, pool *v1alpha1.BlockPool) (ctrl.Result, error) {
+func (r *Reconciler) Reconcile(ctx context.Context, cached *v1alpha1.BlockPool) (ctrl.Result, error) {
+	// The status says since when something is so: the cache may not know yet what the last look wrote there.
+	pool := &v1alpha1.BlockPool{}
+	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(cached), pool); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
 	if pool.DeletionTimestamp != nil {
 		return r.remove(ctx, pool)
 	}
