@@ -2,7 +2,6 @@ package monstore
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Collection makes a mon's store from what the OSDs know, when no mon has its store
@@ -96,7 +96,7 @@ func (c Collection) Collect(ctx context.Context, osds []string) (Maps, error) {
 // One that was never in a quorum knows nothing, and is put aside.
 func (c Collection) empty(ctx context.Context, root *os.Root) error {
 	// What is needed once there is no way back.
-	for _, program := range []string{"ceph-monstore-tool", "ceph-kvstore-tool"} {
+	for _, program := range []string{"ceph-monstore-tool", "ceph-kvstore-tool", "osdmaptool"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return fmt.Errorf("this image has no %s: %w", program, err)
 		}
@@ -146,37 +146,14 @@ func (c Collection) read(ctx context.Context, root *os.Root, osd, partial string
 // mapsOf are the OSD maps in a store.
 func mapsOf(ctx context.Context, store string) (maps Maps, err error) {
 	for key, to := range map[string]*uint64{"first_committed": &maps.First, "last_committed": &maps.Last} {
-		raw, err := value(ctx, store, "osdmap", key)
-		if err != nil {
+		if *to, err = number(ctx, store, "osdmap", key); err != nil {
 			return Maps{}, err
 		}
-		if len(raw) != 8 {
-			return Maps{}, fmt.Errorf("osdmap/%s in %s has %d bytes, not 8", key, store, len(raw))
-		}
-		*to = binary.LittleEndian.Uint64(raw)
 	}
 	if maps.First == 0 || maps.Last < maps.First {
 		return Maps{}, fmt.Errorf("the OSD maps in %s are from %d to %d", store, maps.First, maps.Last)
 	}
 	return maps, nil
-}
-
-// value of a key in a store.
-func value(ctx context.Context, store, prefix, key string) ([]byte, error) {
-	dir, err := os.MkdirTemp("", "value-")
-	if err != nil {
-		return nil, fmt.Errorf("make room for a value: %w", err)
-	}
-	path := filepath.Join(dir, "value")
-	var found []byte
-	_, err = run(ctx, "ceph-kvstore-tool", "rocksdb", filepath.Join(store, "store.db"), "get", prefix, key, "out", path)
-	if err == nil {
-		found, err = os.ReadFile(path)
-	}
-	if err = errors.Join(err, os.RemoveAll(dir)); err != nil {
-		return nil, fmt.Errorf("read %s/%s of %s: %w", prefix, key, store, err)
-	}
-	return found, nil
 }
 
 // Founder is the mon that begins with what was collected.
@@ -256,6 +233,9 @@ func (c Collection) build(ctx context.Context, mon Founder, store string) error 
 		return fmt.Errorf("ceph-monstore-tool took over %d of %d users: %s", added, has, withoutKeys(string(out)))
 	}
 	if err := c.verify(ctx, mon, store); err != nil {
+		return err
+	}
+	if err := raiseClientIDs(ctx, store, time.Now()); err != nil {
 		return err
 	}
 	key, err := os.ReadFile(mon.MonKeyring)

@@ -66,6 +66,7 @@ func TestAMonsStoreIsMadeFromAnOSD(t *testing.T) {
 	_, err = other.Collect(ctx, []string{osd})
 	require.ErrorContains(t, err, "is of the cluster with fsid "+b.fsid)
 
+	before := time.Now()
 	mon := Founder{Name: "a", Endpoint: b.addresses["a"], Epoch: maps.Last, Keyring: b.keyring, MonKeyring: b.keyring}
 	none := mon
 	none.Keyring = "/nowhere"
@@ -82,6 +83,7 @@ func TestAMonsStoreIsMadeFromAnOSD(t *testing.T) {
 	require.Contains(t, b.ask("osd", "pool", "ls"), "before-the-fire")
 	require.Equal(t, strings.TrimSpace(b.tool("ceph-authtool", b.keyring, "-n", "osd.0", "--print-key")), strings.TrimSpace(b.ask("auth", "print-key", "osd.0")))
 	require.Equal(t, b.fsid, strings.TrimSpace(b.ask("fsid")))
+	require.Greater(t, b.clientID(), before.UnixMilli(), "no client has the ID of one that was there before")
 }
 
 func TestNewerMapsAreThoseOfTheLaterEpochThenThoseThatReachBackFurther(t *testing.T) {

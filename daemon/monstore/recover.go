@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -116,6 +117,9 @@ func (r Recovery) Rebuild(ctx context.Context) error {
 	if len(others) == 0 {
 		return nil // done before
 	}
+	if err := raiseClientIDs(ctx, r.store(), time.Now()); err != nil {
+		return err
+	}
 	if err := r.inject(ctx, others); err != nil {
 		return err
 	}
@@ -163,11 +167,11 @@ func (r Recovery) look(ctx context.Context) (seen Map, err error) {
 
 // inSync refuses a store that was being filled from another mon's.
 func (r Recovery) inSync(ctx context.Context) error {
-	_, err := run(ctx, "ceph-kvstore-tool", "rocksdb", filepath.Join(r.store(), "store.db"), "exists", "mon_sync", "in_sync")
+	err := kv(ctx, r.store(), "exists", "mon_sync", "in_sync")
 	switch {
 	case err == nil:
 		return fmt.Errorf("mon %s had not yet got all that the others knew: no quorum can be made of its store", r.Mon)
-	case strings.Contains(err.Error(), "does not exist"):
+	case errors.Is(err, errNoKey):
 		return nil
 	}
 	return fmt.Errorf("read the store of mon %s: %w", r.Mon, err)
@@ -187,16 +191,12 @@ func monmapOf(ctx context.Context, mon, store string) (seen Map, err error) {
 
 // withMap has a copy of a store's monmap in a file.
 func withMap(ctx context.Context, mon, store string, use func(path string) error) error {
-	dir, err := os.MkdirTemp("", "monmap-")
-	if err != nil {
-		return fmt.Errorf("make room for the monmap: %w", err)
-	}
-	path := filepath.Join(dir, "monmap")
-	_, err = run(ctx, "ceph-mon", "-i", mon, "--mon-data", store, "--extract-monmap", path)
-	if err == nil {
-		err = use(path)
-	}
-	return errors.Join(err, os.RemoveAll(dir))
+	return withFile(func(path string) error {
+		if _, err := run(ctx, "ceph-mon", "-i", mon, "--mon-data", store, "--extract-monmap", path); err != nil {
+			return err
+		}
+		return use(path)
+	})
 }
 
 var (

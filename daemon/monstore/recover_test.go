@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -103,6 +104,15 @@ func (b *burnt) ask(command ...string) string {
 	return string(out)
 }
 
+// clientID is the ID that a client gets.
+func (b *burnt) clientID() int64 {
+	b.t.Helper()
+	ask := "import rados, sys\nwith rados.Rados(conffile=sys.argv[1]) as client: print(client.get_instance_id())"
+	id, err := strconv.ParseInt(strings.TrimSpace(b.tool("python3", "-c", ask, b.conf)), 10, 64)
+	require.NoError(b.t, err)
+	return id
+}
+
 func TestALostQuorumIsRebuilt(t *testing.T) {
 	b := newBurnt(t)
 	t.Run("of the one mon that is left", func(t *testing.T) { isRebuilt(t, b.copied(t)) })
@@ -128,6 +138,7 @@ func isRebuilt(t *testing.T, b *burnt) {
 	kept, err := Recovery{Dir: b.dir, Mon: "b", FSID: r.FSID}.look(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []string{"a", "b", "c"}, kept.Mons, "keeping it changes nothing")
+	before := time.Now()
 	require.NoError(t, r.Rebuild(t.Context()))
 	rebuilt, err := r.look(t.Context())
 	require.NoError(t, err)
@@ -144,6 +155,7 @@ func isRebuilt(t *testing.T, b *burnt) {
 	require.NoError(t, json.Unmarshal([]byte(b.ask("quorum_status", "-f", "json")), &quorum))
 	require.Equal(t, []string{"b"}, quorum.Names)
 	require.Equal(t, "before the fire", strings.TrimSpace(b.ask("config-key", "get", "told")))
+	require.Greater(t, b.clientID(), before.UnixMilli(), "this mon need not know all IDs that the others gave")
 
 	t.Run("the store is kept as it was", func(t *testing.T) {
 		require.NoError(t, os.Rename(filepath.Join(b.dir, "backup-mon-b"), filepath.Join(b.dir, "mon-z")))
