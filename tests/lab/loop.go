@@ -226,24 +226,31 @@ func diskLoops() ([]loop, error) {
 }
 
 // detachLoops waits until the devices are free: as long as a mount of a node that
-// has just ended is being taken apart, the kernel only promises to detach.
+// has just ended is being taken apart, the kernel only promises to detach. One that
+// another stands on (kubelet binds each raw volume to a device of its own) is free
+// when that one is.
 func detachLoops(ctx context.Context, loops []loop) error {
+	for _, l := range loops {
+		_ = detach(ctx, l)
+	}
 	var errs []error
 	for _, l := range loops {
-		errs = append(errs, waitFor(ctx, l.device+" to be detached", 20*time.Second, func() error {
-			if !attached(l) {
-				return nil
-			}
-			if _, err := run(ctx, "losetup", "--detach", l.device); err != nil && attached(l) {
-				return err
-			}
-			if attached(l) {
-				return errors.New("somebody has it open")
-			}
-			return nil
-		}))
+		errs = append(errs, waitFor(ctx, l.device+" to be detached", 20*time.Second, func() error { return detach(ctx, l) }))
 	}
 	return errors.Join(errs...)
+}
+
+func detach(ctx context.Context, l loop) error {
+	if !attached(l) {
+		return nil
+	}
+	if _, err := run(ctx, "losetup", "--detach", l.device); err != nil && attached(l) {
+		return err
+	}
+	if attached(l) {
+		return errors.New("somebody has it open")
+	}
+	return nil
 }
 
 // attached tells whether the device still stands for the same file. The name of
