@@ -18,39 +18,49 @@ const (
 	maxIDChange = 0 // AuthMonitor::GLOBAL_ID
 )
 
+// apart is by how much IDs are at least greater than those that a store knows of: it may
+// have missed some, and each start of a mon and each call for more skips 10,000.
+const apart = 1 << 24
+
 // raiseClientIDs has mons that begin with a store give clients IDs that were never given
 // before, however much the store has missed. OSDs remember the requests that they have
 // served by the client's ID and a number: of a client with the ID of an earlier one they
 // would take new writes for those, and acknowledge what they do not write.
 //
-// An ID is the count of milliseconds since 1970 when the mons begin, or a later one. The
-// mons that were before began earlier, and gave out fewer than one each millisecond.
+// IDs begin at the count of microseconds since 1970, or later. Those of earlier mons began
+// so too, or at 4096, and a cluster has far fewer than a million new clients a second.
+// It is written past Paxos, which mons that begin alone do not ask about it: other mons
+// must take over the whole store when they join.
 func raiseClientIDs(ctx context.Context, store string, now time.Time) error {
+	last, id, err := nextClientID(ctx, store, now)
+	if err != nil {
+		return err
+	}
+	// A version of one change. It counts once the last version is it.
+	if err := set(ctx, store, authPrefix, strconv.FormatUint(last+1, 10), append([]byte{1}, maxID(id)...)); err != nil {
+		return err
+	}
+	return setNumber(ctx, store, authPrefix, "last_committed", last+1)
+}
+
+// nextClientID is the ID that a store is to be raised to, and the last version of what it
+// keeps of them now. Where the clock is behind, the newest OSD map says what time it was.
+func nextClientID(ctx context.Context, store string, now time.Time) (last, id uint64, err error) {
 	newest, err := newestMap(ctx, store)
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	if now.Before(newest) {
-		return fmt.Errorf("the clock of this node says %s, but the newest OSD map was made at %s: set the clock, or clients get IDs that others had", now.UTC().Format(time.RFC3339), newest.UTC().Format(time.RFC3339))
+		now = newest
 	}
-	last, err := number(ctx, store, authPrefix, "last_committed")
-	if err != nil {
-		return err
+	if last, err = number(ctx, store, authPrefix, "last_committed"); err != nil {
+		return 0, 0, err
 	}
 	given, err := clientIDs(ctx, store, last)
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
-	from := uint64(now.UnixMilli())
-	if given >= from {
-		return nil
-	}
-	// A version of one change. It counts once the last version is it.
-	version := strconv.FormatUint(last+1, 10)
-	if err := set(ctx, store, authPrefix, version, append([]byte{1}, maxID(from)...)); err != nil {
-		return err
-	}
-	return set(ctx, store, authPrefix, "last_committed", binary.LittleEndian.AppendUint64(nil, last+1))
+	return last, max(uint64(now.UnixMicro()), given) + apart, nil
 }
 
 // maxID is the change that IDs up to this one are given.
@@ -125,7 +135,7 @@ var modifiedLine = regexp.MustCompile(`(?m)^modified (\S+)$`)
 
 // newestMap is when the newest OSD map of a store was made.
 func newestMap(ctx context.Context, store string) (time.Time, error) {
-	last, err := number(ctx, store, "osdmap", "last_committed")
+	last, err := number(ctx, store, "osdmap", "full_latest")
 	if err != nil {
 		return time.Time{}, err
 	}

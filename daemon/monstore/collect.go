@@ -140,6 +140,9 @@ func (c Collection) read(ctx context.Context, root *os.Root, osd, partial string
 	if text := strings.TrimSpace(string(fsid)); text != c.FSID {
 		return Maps{}, fmt.Errorf("the OSD at %s is of the cluster with fsid %s, not of %s", osd, text, c.FSID)
 	}
+	if _, err := newestMap(ctx, store); err != nil { // needed once there is no way back
+		return Maps{}, err
+	}
 	return mapsOf(ctx, store)
 }
 
@@ -264,10 +267,11 @@ func (c Collection) verify(ctx context.Context, mon Founder, store string) error
 	if maps.Last < mon.Epoch {
 		return fmt.Errorf("the store made for mon %s knows OSD maps up to %d, and not %d, the newest that an OSD has", mon.Name, maps.Last, mon.Epoch)
 	}
-	for _, prefix := range []string{"paxos", "auth"} {
-		if _, err := value(ctx, store, prefix, "last_committed"); err != nil {
-			return err
-		}
+	if _, err := value(ctx, store, authPrefix, "last_committed"); err != nil {
+		return err
+	}
+	if first, err := number(ctx, store, paxosPrefix, "first_committed"); err != nil || first < 2 {
+		return errors.Join(err, fmt.Errorf("the store made for mon %s would not be taken over whole by mons that join: its history begins at %d", mon.Name, first))
 	}
 	return nil
 }

@@ -8,16 +8,19 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"regexp"
 )
 
 // errNoKey is in the chain when a store has no value of a key.
 var errNoKey = errors.New("there is none")
 
+// noKeyLine is what the tool says then. Of a store that it cannot open it says something like it.
+var noKeyLine = regexp.MustCompile(`\([^(),]+, ?[^(),]+\) does not exist`)
+
 // kv runs ceph-kvstore-tool on a mon's store.
 func kv(ctx context.Context, store, verb string, args ...string) error {
 	_, err := run(ctx, "ceph-kvstore-tool", append([]string{"rocksdb", filepath.Join(store, "store.db"), verb}, args...)...)
-	if err != nil && strings.Contains(err.Error(), "does not exist") {
+	if err != nil && noKeyLine.MatchString(err.Error()) {
 		return fmt.Errorf("%w: %w", errNoKey, err)
 	}
 	return err
@@ -66,6 +69,10 @@ func set(ctx context.Context, store, prefix, key string, to []byte) error {
 		err = fmt.Errorf("%s/%s of %s is not what was written", prefix, key, store)
 	}
 	return err
+}
+
+func setNumber(ctx context.Context, store, prefix, key string, to uint64) error {
+	return set(ctx, store, prefix, key, binary.LittleEndian.AppendUint64(nil, to))
 }
 
 // withFile has the path of a file that is to be made, and removes it afterwards.

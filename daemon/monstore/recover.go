@@ -61,7 +61,10 @@ func (r Recovery) Keep(ctx context.Context) error {
 	if err := r.backUp(root); err != nil {
 		return fmt.Errorf("keep the store of mon %s as it is: %w", r.Mon, err)
 	}
-	_, err = r.look(ctx)
+	if _, err := r.look(ctx); err != nil {
+		return err
+	}
+	_, _, err = nextClientID(ctx, r.store(), time.Now())
 	return err
 }
 
@@ -104,7 +107,8 @@ func syncPath(path string) error {
 	return errors.Join(file.Sync(), file.Close())
 }
 
-// Rebuild takes all other mons out of the store's monmap.
+// Rebuild takes all other mons out of the store's monmap, and raises the clients' IDs: the
+// others may have given some that this one does not know of.
 func (r Recovery) Rebuild(ctx context.Context) error {
 	if err := r.Keep(ctx); err != nil {
 		return err
@@ -113,12 +117,15 @@ func (r Recovery) Rebuild(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	others := slices.DeleteFunc(slices.Clone(seen.Mons), func(name string) bool { return name == r.Mon })
-	if len(others) == 0 {
-		return nil // done before
-	}
 	if err := raiseClientIDs(ctx, r.store(), time.Now()); err != nil {
 		return err
+	}
+	if err := r.forgetHistory(ctx); err != nil {
+		return err
+	}
+	others := slices.DeleteFunc(slices.Clone(seen.Mons), func(name string) bool { return name == r.Mon })
+	if len(others) == 0 {
+		return syncTree(r.store()) // done before
 	}
 	if err := r.inject(ctx, others); err != nil {
 		return err
@@ -130,6 +137,20 @@ func (r Recovery) Rebuild(ctx context.Context) error {
 		return fmt.Errorf("the monmap of mon %s has mons %v after it was changed", r.Mon, seen.Mons)
 	}
 	return syncTree(r.store())
+}
+
+// paxosPrefix is that of the history of a store.
+const paxosPrefix = "paxos"
+
+// forgetHistory has mons that join take over the store whole. From a history that reaches
+// back to the first change they would make one of their own, without what is written
+// here past it.
+func (r Recovery) forgetHistory(ctx context.Context) error {
+	last, err := number(ctx, r.store(), paxosPrefix, "last_committed")
+	if err != nil {
+		return err
+	}
+	return setNumber(ctx, r.store(), paxosPrefix, "first_committed", last)
 }
 
 func (r Recovery) inject(ctx context.Context, others []string) error {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -146,7 +147,7 @@ func isRebuilt(t *testing.T, b *burnt) {
 	require.NoError(t, r.Rebuild(t.Context()))
 	again, err := r.look(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, rebuilt, again, "once more changes nothing")
+	require.Equal(t, rebuilt, again, "once more changes nothing of the monmap")
 
 	b.start("b")
 	var quorum struct {
@@ -155,8 +156,19 @@ func isRebuilt(t *testing.T, b *burnt) {
 	require.NoError(t, json.Unmarshal([]byte(b.ask("quorum_status", "-f", "json")), &quorum))
 	require.Equal(t, []string{"b"}, quorum.Names)
 	require.Equal(t, "before the fire", strings.TrimSpace(b.ask("config-key", "get", "told")))
-	require.Greater(t, b.clientID(), before.UnixMilli(), "this mon need not know all IDs that the others gave")
+	require.Greater(t, b.clientID(), before.UnixMicro(), "this mon need not know all IDs that the others gave")
 
+	t.Run("another mon joins", func(t *testing.T) {
+		raw := b.addresses["b"]
+		b.addresses["d"] = "[v2:" + freeAddress(t) + "]"
+		b.mkfs("d", "--addv", "b", raw, "--addv", "d", b.addresses["d"])
+		b.start("d")
+		require.Eventually(t, func() bool {
+			require.NoError(t, json.Unmarshal([]byte(b.ask("quorum_status", "-f", "json")), &quorum))
+			return slices.Equal(quorum.Names, []string{"b", "d"})
+		}, time.Minute, 200*time.Millisecond)
+		require.Greater(t, b.clientID(), before.UnixMicro())
+	})
 	t.Run("the store is kept as it was", func(t *testing.T) {
 		require.NoError(t, os.Rename(filepath.Join(b.dir, "backup-mon-b"), filepath.Join(b.dir, "mon-z")))
 		b.tool("ceph-mon", "-i", "b", "--mon-data", filepath.Join(b.dir, "mon-z"), "--extract-monmap", filepath.Join(b.dir, "map"))
