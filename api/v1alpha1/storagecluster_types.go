@@ -22,7 +22,7 @@ import (
 // +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 40",message="metadata.name: at most 40 characters, so that the names of the cluster's daemons fit"
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')",message="metadata.name: lower-case letters, digits and -, and it must begin with a letter: the mons' Services bear it"
 // +kubebuilder:validation:XValidation:rule="!has(self.spec.deletion) || !has(self.spec.deletion.confirmation) || size(self.spec.deletion.confirmation) == 0 || self.spec.deletion.confirmation == 'yes-destroy-all-data-of-' + self.metadata.name",message="spec.deletion.confirmation: must be yes-destroy-all-data-of- and the cluster's own name"
-// +kubebuilder:validation:XValidation:rule="!has(self.spec.mon) || !has(self.spec.mon.recovery) || self.spec.mon.recovery.confirmation == 'yes-rebuild-the-quorum-of-' + self.metadata.name + (self.spec.mon.recovery.from == 'osds' ? '-from-' : '-from-mon-') + self.spec.mon.recovery.from",message="spec.mon.recovery.confirmation: must be yes-rebuild-the-quorum-of-, the cluster's own name, -from-mon- and spec.mon.recovery.from, or -from-osds"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.mon) || !has(self.spec.mon.recovery) || self.spec.mon.recovery.confirmation == 'yes-rebuild-the-quorum-of-' + self.metadata.name + (self.spec.mon.recovery.from == 'osds' ? '-from-' : '-from-mon-') + self.spec.mon.recovery.from || self.spec.mon.recovery.from != 'osds' && self.spec.mon.recovery.confirmation == 'yes-rebuild-the-quorum-of-' + self.metadata.name + '-from-mon-' + self.spec.mon.recovery.from + '-though-it-was-out'",message="spec.mon.recovery.confirmation: must be yes-rebuild-the-quorum-of-, the cluster's own name, -from-mon- and spec.mon.recovery.from, or -from-osds"
 type StorageCluster struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -148,7 +148,8 @@ type MonRecovery struct {
 	From string `json:"from"`
 	// LostSince says which loss this is for: since when the condition Quorum is False, as the blocker QuorumLost says.
 	LostSince metav1.Time `json:"lostSince"`
-	// Confirmation: yes-rebuild-the-quorum-of-, the cluster's name, -from-mon- and the mon's name; or -from-osds.
+	// Confirmation: yes-rebuild-the-quorum-of-, the cluster's name, -from-mon- and the mon's name; or -from-osds. A mon that was
+	// out of quorum already when that was lost does not know what was decided since: then -though-it-was-out follows.
 	// +kubebuilder:validation:MaxLength=100
 	Confirmation string `json:"confirmation"`
 	// SkipNodes are nodes that are gone for ever. The pods of mons elsewhere must have stopped before the quorum is rebuilt,

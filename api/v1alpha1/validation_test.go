@@ -35,6 +35,9 @@ func TestAWrongStorageClusterIsRefusedWithTheFieldAndWhatIsRight(t *testing.T) {
 		"a recovery from the OSDs confirmed for a mon": {
 			`{metadata: {name: main}, ` + storage + `, mon: {recovery: {from: osds, lostSince: "2026-01-01T00:00:00Z", confirmation: yes-rebuild-the-quorum-of-main-from-mon-osds}}}}`,
 			[]string{"spec.mon.recovery.confirmation", "or -from-osds"}},
+		"a recovery from the OSDs, which are never behind": {
+			`{metadata: {name: main}, ` + storage + `, mon: {recovery: {from: osds, lostSince: "2026-01-01T00:00:00Z", confirmation: yes-rebuild-the-quorum-of-main-from-osds-though-it-was-out}}}}`,
+			[]string{"spec.mon.recovery.confirmation", "or -from-osds"}},
 		"a recovery from what is no mon": {
 			`{metadata: {name: main}, ` + storage + `, mon: {recovery: {from: "A", lostSince: "2026-01-01T00:00:00Z", confirmation: yes-rebuild-the-quorum-of-main-from-mon-A}}}}`,
 			[]string{"spec.mon.recovery.from", "must be a mon's name, such as a, or osds"}},

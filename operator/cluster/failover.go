@@ -62,13 +62,13 @@ func (o *Observed) assign(have []mon.Mon) []mon.Mon {
 }
 
 // watchedMons are the mons, with since when they are out of quorum. While Ceph
-// cannot be asked nothing new is known of that.
+// cannot be asked, or the mons elect, nothing new is known of that.
 func (o *Observed) watchedMons() []mon.Mon {
 	mons := slices.Clone(o.Mons)
 	for i := range mons {
 		m := &mons[i]
 		switch {
-		case o.Ceph == nil:
+		case o.Ceph == nil, len(o.Ceph.Status.Quorum) == 0:
 		case slices.Contains(o.Ceph.Status.Quorum, m.Name):
 			m.MissingSince, m.Joined = time.Time{}, true
 		case m.MissingSince.IsZero():

@@ -183,8 +183,16 @@ func quorumLost(o *Observed, _ *Desired, _ []Step) *v1alpha1.Blocker {
 	}
 	whys = append(whys, o.servicesMissing()...)
 	from, way := v1alpha1.FromOSDs, ", or from the OSDs when no mon's store is"
-	if left := slices.DeleteFunc(names(o.Mons), func(name string) bool { return lost[name] != "" }); len(left) > 0 {
-		from, way = left[0], ""
+	for _, m := range slices.Backward(o.Mons) {
+		switch {
+		case lost[m.Name] != "":
+		case wasOut(m):
+			way += fmt.Sprintf(" (mon %s was out of quorum already, since %s: OSDs know more)", m.Name, clock(m.MissingSince))
+		case from == v1alpha1.FromOSDs:
+			from, way = m.Name, ""
+		default:
+			from = m.Name
+		}
 	}
 	again := ""
 	if record := recovered(o.Cluster); record != nil && since.Equal(record.Finished) {
@@ -192,14 +200,21 @@ func quorumLost(o *Observed, _ *Desired, _ []Step) *v1alpha1.Blocker {
 	}
 	return blocker(v1alpha1.ReasonQuorumLost, "the mons have no quorum since %s%s, and nothing is served. Missing are %s. Bring back any %d of them, with their stores, and the cluster goes on by itself with nothing lost. "+
 		"Only when that can never be, rebuild the quorum from one mon that is left%s, which can lose the newest changes: set spec.mon.recovery to {from: %s, lostSince: %q, confirmation: %s}, and name the nodes that are gone for ever in its skipNodes",
-		clock(since.Time), again, strings.Join(whys, ", "), missing, way, from, clock(since.Time), recoveryConfirmation(o.Cluster, from))
+		clock(since.Time), again, strings.Join(whys, ", "), missing, way, from, clock(since.Time), o.recoveryConfirmation(from))
 }
 
-func recoveryConfirmation(cluster *v1alpha1.StorageCluster, from string) string {
+// wasOut reports whether a mon was out of quorum already when that was lost.
+func wasOut(m mon.Mon) bool { return !m.MissingSince.IsZero() }
+
+func (o *Observed) recoveryConfirmation(from string) string {
 	if from == v1alpha1.FromOSDs {
-		return "yes-rebuild-the-quorum-of-" + cluster.Name + "-from-osds"
+		return "yes-rebuild-the-quorum-of-" + o.Cluster.Name + "-from-osds"
 	}
-	return "yes-rebuild-the-quorum-of-" + cluster.Name + "-from-mon-" + from
+	text := "yes-rebuild-the-quorum-of-" + o.Cluster.Name + "-from-mon-" + from
+	if m := o.mon(from); m != nil && wasOut(*m) {
+		text += "-though-it-was-out"
+	}
+	return text
 }
 
 // sourceOf is what a quorum is rebuilt from, in words.
@@ -220,8 +235,11 @@ func (o *Observed) refusal() string {
 		return "it is known since when the mons have no quorum"
 	case !asked.LostSince.Equal(&since):
 		return fmt.Sprintf("spec.mon.recovery.lostSince is %s: since then the mons have no quorum, %s was another loss", clock(since.Time), clock(asked.LostSince.Time))
-	case asked.Confirmation != recoveryConfirmation(o.Cluster, asked.From):
-		return "spec.mon.recovery.confirmation is " + recoveryConfirmation(o.Cluster, asked.From)
+	case asked.Confirmation != o.recoveryConfirmation(asked.From) && from != nil && wasOut(*from):
+		return fmt.Sprintf("spec.mon.recovery.from is a mon that was in quorum when that was lost: mon %s was out since %s, and OSDs know of changes that it does not. It would make others in their place, "+
+			"and what was written since can be lost. Take another mon, or the OSDs; only when neither can be, set spec.mon.recovery.confirmation to %s", from.Name, clock(from.MissingSince), o.recoveryConfirmation(asked.From))
+	case asked.Confirmation != o.recoveryConfirmation(asked.From):
+		return "spec.mon.recovery.confirmation is " + o.recoveryConfirmation(asked.From)
 	case from == nil && asked.From != v1alpha1.FromOSDs:
 		return fmt.Sprintf("spec.mon.recovery.from names a mon that there is: %s", strings.Join(names(o.Mons), ", "))
 	case o.missingForQuorum(lost) <= 0:
@@ -363,7 +381,7 @@ func (o *Observed) orAnew(record *v1alpha1.MonRecoveryStatus, s Step) string {
 		return s.Gate
 	}
 	return fmt.Sprintf("%s. Bring it back; or, when it is gone for ever, rebuild the quorum from the OSDs: set spec.mon.recovery to {from: %s, lostSince: %q, confirmation: %s}, and name the node in its skipNodes too",
-		s.Gate, v1alpha1.FromOSDs, clock(record.LostSince.Time), recoveryConfirmation(o.Cluster, v1alpha1.FromOSDs))
+		s.Gate, v1alpha1.FromOSDs, clock(record.LostSince.Time), o.recoveryConfirmation(v1alpha1.FromOSDs))
 }
 
 func (o *Observed) monsBut(name string) []mon.Mon { return withoutMon(o.Mons, name) }

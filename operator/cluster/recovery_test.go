@@ -249,6 +249,30 @@ func TestARebuildingIsRefusedWithTheReason(t *testing.T) {
 	})
 }
 
+// What was decided without a mon is known to the OSDs, and not to it.
+func TestAQuorumIsNotRebuiltFromAMonThatWasOutBefore(t *testing.T) {
+	s := newSite(t)
+	s.converge()
+	s.look()
+	s.lose("node3")
+	s.looks(2)
+	s.lose("node1", "node2")
+	s.Return("node3")
+	s.looks(3)
+	message := s.cluster().Status.Blocker.Message
+	require.Contains(t, message, "mon c was out of quorum already, since ")
+	require.Contains(t, message, "spec.mon.recovery to {from: osds")
+	s.recoverFrom("c", "node1", "node2")
+	s.looks(3)
+	c := s.cluster()
+	require.Equal(t, v1alpha1.ReasonRecoveryRefused, c.Status.Blocker.Reason)
+	require.Contains(t, c.Status.Blocker.Message, "mon c was out since ")
+	require.Contains(t, c.Status.Blocker.Message, "yes-rebuild-the-quorum-of-main-from-mon-c-though-it-was-out")
+	require.Len(t, s.monServices(), 3)
+	s.edit(func(c *v1alpha1.StorageCluster) { c.Spec.Mon.Recovery.Confirmation += "-though-it-was-out" })
+	require.Equal(t, "c", s.rebuilt().From)
+}
+
 func TestARebuildingWaitsForApproval(t *testing.T) {
 	s := burnt(t)
 	s.edit(func(c *v1alpha1.StorageCluster) {

@@ -46,7 +46,7 @@ func (s *scene) stopped() {
 }
 
 func (s *scene) fromOSDs(lost metav1.Time, skip ...v1alpha1.NodeName) {
-	s.Cluster.Spec.Mon.Recovery = &v1alpha1.MonRecovery{From: v1alpha1.FromOSDs, LostSince: lost, Confirmation: recoveryConfirmation(s.Cluster, v1alpha1.FromOSDs), SkipNodes: skip}
+	s.Cluster.Spec.Mon.Recovery = &v1alpha1.MonRecovery{From: v1alpha1.FromOSDs, LostSince: lost, Confirmation: s.recoveryConfirmation(v1alpha1.FromOSDs), SkipNodes: skip}
 }
 
 // The mon from which the quorum was rebuilt is lost before it has formed one.

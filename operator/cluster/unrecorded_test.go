@@ -30,7 +30,7 @@ func (s *scene) noQuorum(nodes ...string) {
 
 // recoverFrom asks for a rebuilding of the quorum from a mon, as the blocker says.
 func (s *scene) recoverFrom(name string) {
-	s.Cluster.Spec.Mon.Recovery = &v1alpha1.MonRecovery{From: name, LostSince: metav1.NewTime(moment), Confirmation: recoveryConfirmation(s.Cluster, name)}
+	s.Cluster.Spec.Mon.Recovery = &v1alpha1.MonRecovery{From: name, LostSince: metav1.NewTime(moment), Confirmation: s.recoveryConfirmation(name)}
 }
 
 func TestAMonWithoutAServiceGoesBeforeAnotherComes(t *testing.T) {

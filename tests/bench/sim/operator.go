@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"syscall"
 	"time"
@@ -78,8 +79,8 @@ func (o *operator) settle(ctx context.Context, key client.ObjectKey) error {
 	defer cancel()
 	for {
 		before := len(o.into.Writes)
-		c, err := o.look(ctx, key)
-		if err != nil {
+		c := &v1alpha1.StorageCluster{}
+		if err := errors.Join(o.look(ctx, key), o.reconciler.Live.Get(ctx, key, c)); err != nil {
 			return err
 		}
 		if c.Status.Blocker == nil && len(c.Status.Plan) == 0 && len(o.into.Writes) == before && c.Status.OSDs.Ready == c.Status.OSDs.Desired && c.Status.OSDs.Ready > 0 {
@@ -99,7 +100,7 @@ func (o *operator) looks(ctx context.Context, key client.ObjectKey) error {
 	cephWrites, busy := o.cephWrites(), processor()
 	for range looks {
 		began := time.Now()
-		if _, err := o.look(ctx, key); err != nil {
+		if err := o.look(ctx, key); err != nil {
 			return err
 		}
 		o.into.Looks = append(o.into.Looks, milliseconds(time.Since(began)))
@@ -111,13 +112,13 @@ func (o *operator) looks(ctx context.Context, key client.ObjectKey) error {
 	return nil
 }
 
-func (o *operator) look(ctx context.Context, key client.ObjectKey) (*v1alpha1.StorageCluster, error) {
+func (o *operator) look(ctx context.Context, key client.ObjectKey) error {
 	c := &v1alpha1.StorageCluster{}
 	if err := o.reconciler.Client.Get(ctx, key, c); err != nil {
-		return nil, err
+		return err
 	}
 	_, err := o.reconciler.Reconcile(ctx, c)
-	return c, err
+	return err
 }
 
 // cephWrites are the calls that are none of the questions of a look.
