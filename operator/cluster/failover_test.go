@@ -142,6 +142,7 @@ func TestTwoMonsWithoutTheirStoresFoundNothing(t *testing.T) {
 	require.Equal(t, []string{"c"}, s.Quorum())
 	require.Equal(t, v1alpha1.ReasonQuorumLost, s.cluster().Status.Blocker.Reason)
 	s.recoverFrom("c")
+	s.edit(func(c *v1alpha1.StorageCluster) { c.Spec.Mon.Recovery.Confirmation += "-though-it-was-out" })
 	s.rebuilt()
 	s.looksUntil("other mons have joined", func() bool { return s.quorate() == "cde of cde" })
 	require.Equal(t, fsid, s.converge().Status.FSID)
