@@ -182,17 +182,18 @@ func quorumLost(o *Observed, _ *Desired, _ []Step) *v1alpha1.Blocker {
 		whys = append(whys, "mon "+name+" ("+lost[name]+")")
 	}
 	whys = append(whys, o.servicesMissing()...)
-	from, way := v1alpha1.FromOSDs, ", or from the OSDs when no mon's store is"
-	for _, m := range slices.Backward(o.Mons) {
+	from, way, behind := v1alpha1.FromOSDs, "", ""
+	for _, m := range o.Mons {
 		switch {
 		case lost[m.Name] != "":
 		case wasOut(m):
-			way += fmt.Sprintf(" (mon %s was out of quorum already, since %s: OSDs know more)", m.Name, clock(m.MissingSince))
+			behind += fmt.Sprintf(" (mon %s was out of quorum already, since %s: OSDs know more)", m.Name, clock(m.MissingSince))
 		case from == v1alpha1.FromOSDs:
-			from, way = m.Name, ""
-		default:
 			from = m.Name
 		}
+	}
+	if from == v1alpha1.FromOSDs {
+		way = ", or from the OSDs when no mon's store is"
 	}
 	again := ""
 	if record := recovered(o.Cluster); record != nil && since.Equal(record.Finished) {
@@ -200,7 +201,7 @@ func quorumLost(o *Observed, _ *Desired, _ []Step) *v1alpha1.Blocker {
 	}
 	return blocker(v1alpha1.ReasonQuorumLost, "the mons have no quorum since %s%s, and nothing is served. Missing are %s. Bring back any %d of them, with their stores, and the cluster goes on by itself with nothing lost. "+
 		"Only when that can never be, rebuild the quorum from one mon that is left%s, which can lose the newest changes: set spec.mon.recovery to {from: %s, lostSince: %q, confirmation: %s}, and name the nodes that are gone for ever in its skipNodes",
-		clock(since.Time), again, strings.Join(whys, ", "), missing, way, from, clock(since.Time), o.recoveryConfirmation(from))
+		clock(since.Time), again, strings.Join(whys, ", "), missing, way+behind, from, clock(since.Time), o.recoveryConfirmation(from))
 }
 
 // wasOut reports whether a mon was out of quorum already when that was lost.
