@@ -270,10 +270,11 @@ func (c Collection) verify(ctx context.Context, mon Founder, store string) error
 	if _, err := value(ctx, store, authPrefix, "last_committed"); err != nil {
 		return err
 	}
-	if first, err := number(ctx, store, paxosPrefix, "first_committed"); err != nil || first < 2 {
-		return errors.Join(err, fmt.Errorf("the store made for mon %s would not be taken over whole by mons that join: its history begins at %d", mon.Name, first))
+	first, err := number(ctx, store, paxosPrefix, "first_committed")
+	if err == nil && first < 2 {
+		err = fmt.Errorf("the store made for mon %s would not be taken over whole by mons that join: its history begins at %d", mon.Name, first)
 	}
-	return nil
+	return err
 }
 
 // withoutKeys are the last lines that a program printed, but those with keys.
