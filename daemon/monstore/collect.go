@@ -51,7 +51,8 @@ func (c Collection) check() error {
 }
 
 // Collect reads the maps of OSDs, whose directories are given and which must not run,
-// and keeps those of the one that has the newest. It begins anew each time.
+// and keeps those of the one that has the newest. One that has heard of no map is passed
+// over. It begins anew each time.
 func (c Collection) Collect(ctx context.Context, osds []string) (Maps, error) {
 	if err := c.check(); err != nil {
 		return Maps{}, err
@@ -140,10 +141,14 @@ func (c Collection) read(ctx context.Context, root *os.Root, osd, partial string
 	if text := strings.TrimSpace(string(fsid)); text != c.FSID {
 		return Maps{}, fmt.Errorf("the OSD at %s is of the cluster with fsid %s, not of %s", osd, text, c.FSID)
 	}
-	if _, err := newestMap(ctx, store); err != nil { // needed once there is no way back
-		return Maps{}, err
+	if _, err := number(ctx, store, "osdmap", "last_committed"); errors.Is(err, errNoKey) {
+		return Maps{}, nil // made, and never started: it knows nothing
 	}
-	return mapsOf(ctx, store)
+	maps, err := mapsOf(ctx, store)
+	if err == nil {
+		_, err = newestMap(ctx, store) // needed once there is no way back
+	}
+	return maps, err
 }
 
 // mapsOf are the OSD maps in a store.

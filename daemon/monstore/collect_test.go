@@ -61,6 +61,17 @@ func TestAMonsStoreIsMadeFromAnOSD(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, maps, again, "it can be read again")
 
+	unstarted := t.TempDir()
+	b.tool("ceph-osd", "-c", b.conf, "--no-mon-config", "-i", "1", "--osd-data", unstarted, "--osd-uuid", uuid.NewString(), "--mkfs")
+	again, err = c.Collect(ctx, []string{unstarted, osd, unstarted})
+	require.NoError(t, err)
+	require.Equal(t, maps, again, "an OSD that never started knows nothing, and is in nobody's way")
+	again, err = c.Collect(ctx, []string{unstarted})
+	require.NoError(t, err)
+	require.Zero(t, again)
+	_, err = c.Collect(ctx, []string{osd})
+	require.NoError(t, err)
+
 	other := c
 	other.Name, other.FSID = "collected-2", "99999999-8888-4777-8666-555555555555"
 	_, err = other.Collect(ctx, []string{osd})
