@@ -19,16 +19,16 @@ const (
 )
 
 // apart is by how much IDs are at least greater than those that a store knows of: it may
-// have missed some, and each start of a mon and each call for more skips 10,000.
-const apart = 1 << 24
+// have missed that others were given a range of them, of operator/mon's ClientIDRange.
+const apart = 1 << 30
 
 // raiseClientIDs has mons that begin with a store give clients IDs that were never given
 // before, however much the store has missed. OSDs remember the requests that they have
 // served by the client's ID and a number: of a client with the ID of an earlier one they
 // would take new writes for those, and acknowledge what they do not write.
 //
-// IDs begin at the count of microseconds since 1970, or later. Those of earlier mons began
-// so too, or at 4096, and a cluster has far fewer than a million new clients a second.
+// IDs begin at the count of nanoseconds since 1970, or later. Those of earlier mons began
+// so too, or at 4096, and each start of a mon takes a range of a quarter of a second.
 // It is written past Paxos, which mons that begin alone do not ask about it: other mons
 // must take over the whole store when they join.
 func raiseClientIDs(ctx context.Context, store string, now time.Time) error {
@@ -60,7 +60,7 @@ func nextClientID(ctx context.Context, store string, now time.Time) (last, id ui
 	if err != nil {
 		return 0, 0, err
 	}
-	return last, max(uint64(now.UnixMicro()), given) + apart, nil
+	return last, max(uint64(now.UnixNano()), given) + apart, nil
 }
 
 // maxID is the change that IDs up to this one are given.

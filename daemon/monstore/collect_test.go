@@ -94,7 +94,7 @@ func TestAMonsStoreIsMadeFromAnOSD(t *testing.T) {
 	require.Contains(t, b.ask("osd", "pool", "ls"), "before-the-fire")
 	require.Equal(t, strings.TrimSpace(b.tool("ceph-authtool", b.keyring, "-n", "osd.0", "--print-key")), strings.TrimSpace(b.ask("auth", "print-key", "osd.0")))
 	require.Equal(t, b.fsid, strings.TrimSpace(b.ask("fsid")))
-	require.Greater(t, b.clientID(), before.UnixMicro(), "no client has the ID of one that was there before")
+	require.Greater(t, b.clientID(), before.UnixNano(), "no client has the ID of one that was there before")
 }
 
 func TestNewerMapsAreThoseOfTheLaterEpochThenThoseThatReachBackFurther(t *testing.T) {

@@ -156,7 +156,7 @@ func isRebuilt(t *testing.T, b *burnt) {
 	require.NoError(t, json.Unmarshal([]byte(b.ask("quorum_status", "-f", "json")), &quorum))
 	require.Equal(t, []string{"b"}, quorum.Names)
 	require.Equal(t, "before the fire", strings.TrimSpace(b.ask("config-key", "get", "told")))
-	require.Greater(t, b.clientID(), before.UnixMicro(), "this mon need not know all IDs that the others gave")
+	require.Greater(t, b.clientID(), before.UnixNano(), "this mon need not know all IDs that the others gave")
 
 	t.Run("another mon joins", func(t *testing.T) {
 		raw := b.addresses["b"]
@@ -167,7 +167,7 @@ func isRebuilt(t *testing.T, b *burnt) {
 			require.NoError(t, json.Unmarshal([]byte(b.ask("quorum_status", "-f", "json")), &quorum))
 			return slices.Equal(quorum.Names, []string{"b", "d"})
 		}, time.Minute, 200*time.Millisecond)
-		require.Greater(t, b.clientID(), before.UnixMicro())
+		require.Greater(t, b.clientID(), before.UnixNano())
 	})
 	t.Run("the store is kept as it was", func(t *testing.T) {
 		require.NoError(t, os.Rename(filepath.Join(b.dir, "backup-mon-b"), filepath.Join(b.dir, "mon-z")))

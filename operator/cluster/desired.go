@@ -70,12 +70,23 @@ func desired(o *Observed, helperImage string) *Desired {
 		}
 		d.MonServices = append(d.MonServices, mon.Service(o.Cluster, o.Keys.FSID, m))
 	}
-	d.Keyrings = o.Keys.keyrings(o.Cluster, d.Mons, mgrNames(o.Cluster))
+	d.Keyrings = o.Keys.keyrings(o.Cluster, d.withRetiring(o), mgrNames(o.Cluster))
 	d.desireDaemons(o)
 	d.desireOSDs(o, helperImage)
 	d.oldImages(o)
 	d.readAtStart(o)
 	return d
+}
+
+// withRetiring are the mons that there should be, and the one that goes, for as long as it
+// is of the monmap: without its store it must not begin anew until then.
+func (d *Desired) withRetiring(o *Observed) []mon.Mon {
+	if d.Retiring == nil || o.Ceph == nil || !o.inMap(d.Retiring.Mon) {
+		return d.Mons
+	}
+	mons := append(slices.Clone(d.Mons), d.Retiring.Mon)
+	slices.SortFunc(mons, func(a, b mon.Mon) int { return strings.Compare(a.Name, b.Name) })
+	return mons
 }
 
 // desireDaemons adds configuration, mons and mgrs, once every mon has its address.

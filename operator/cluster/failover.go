@@ -74,6 +74,9 @@ func (o *Observed) watchedMons() []mon.Mon {
 		case m.MissingSince.IsZero():
 			m.MissingSince = o.Now.Truncate(time.Second)
 		}
+		if run := o.monRun(m.Name); run != "" && m.Name == o.ahead() {
+			m.Apart = run
+		}
 	}
 	return mons
 }
@@ -178,12 +181,16 @@ func (o *Observed) inMap(m mon.Mon) bool { return slices.Contains(o.Ceph.Status.
 
 func (o *Observed) inQuorum(m mon.Mon) bool { return slices.Contains(o.Ceph.Status.Quorum, m.Name) }
 
-// standing is lower for a mon that would be missed less.
+// aRestart is how long a mon may be out of quorum while it restarts.
+const aRestart = time.Minute
+
+// standing is lower for a mon that would be missed less. One that restarts is missed: else
+// another would be chosen to go each time that one does.
 func (o *Observed) standing(m mon.Mon) int {
 	switch {
 	case !o.inMap(m):
 		return 0
-	case !o.inQuorum(m):
+	case !o.inQuorum(m) && !m.MissingSince.IsZero() && o.Now.Sub(m.MissingSince) >= aRestart:
 		return 1
 	}
 	return 2
@@ -202,6 +209,9 @@ func (p *planner) retire() error {
 	if p.o.inMap(r.Mon) {
 		s := step("mon-"+r.Name+"-remove", "take mon "+r.Name+r.where()+" out of the monmap", r.Why, p.majorityGap(r.Name))
 		s.RemoveMon = r.Name
+		if s.Gate == "" {
+			s.Gate = p.apartGap(r.Name)
+		}
 		p.add(s)
 		return nil
 	}

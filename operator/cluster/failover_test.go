@@ -113,6 +113,24 @@ func TestMonsAreTakenAwayAndAddedByCount(t *testing.T) {
 	require.Equal(t, "ade of ade", s.quorate())
 }
 
+// Each mon begins anew but once: from then on its client IDs are its own.
+func TestMonsBeginAnewOnceForTheirClientIDs(t *testing.T) {
+	s := clocked(t)
+	anew := func() (n int) {
+		for _, write := range s.Writes() {
+			if strings.HasPrefix(write, "delete *v1.Pod main-mon-") {
+				n++
+			}
+		}
+		return n
+	}
+	for i, count := range []int32{1, 3, 1} {
+		s.edit(func(c *v1alpha1.StorageCluster) { c.Spec.Mon.Count = count })
+		s.converge()
+		require.Equal(t, 2, anew(), "mons a and b, before c goes; not in step %d", i)
+	}
+}
+
 func TestAMonWhoseStoreIsGoneIsReplacedUnderAnotherName(t *testing.T) {
 	s := clocked(t)
 	s.LoseStores("node2")

@@ -89,6 +89,10 @@ type CephState struct {
 	// OldClients are known while encryption is to begin; OldClientsError says why they are not.
 	OldClients      []ceph.Client
 	OldClientsError error
+	// ClientIDs that each mon in quorum gives, when that had to be asked; ClientIDsError says
+	// why they are not known.
+	ClientIDs      map[string]uint64
+	ClientIDsError error
 }
 
 // observe reads everything and decides nothing.
@@ -230,6 +234,10 @@ func (r *Reconciler) observeCeph(ctx context.Context, o *Observed) {
 	}
 	if err == nil && o.encryptionChanges() && o.Cluster.Spec.Network.Encryption {
 		o.Ceph.OldClients, o.Ceph.OldClientsError = conn.OldClients(ctx)
+	}
+	if err == nil && r.apart.open(o) {
+		o.Ceph.ClientIDs, o.Ceph.ClientIDsError = conn.ClientIDs(ctx)
+		r.apart.note(o)
 	}
 	if err != nil {
 		o.Ceph, o.CephError = nil, err

@@ -119,6 +119,8 @@ type planner struct {
 	up      *change
 	steps   []Step
 	rolling []restarting // the OSDs whose pods are being replaced
+	// restartsMon: one is being restarted, or joins, and until it is in quorum no other does.
+	restartsMon bool
 }
 
 // placeOf names a node, or a claim whose OSD may be on any.
@@ -182,16 +184,20 @@ func (p *planner) foundation() error {
 // mons are made all at once when the cluster is founded; later ones join, and
 // changed ones restart, one at a time while all others are in quorum.
 func (p *planner) mons() error {
-	before := ""
+	const before = "the mon before it is back in quorum"
 	return p.daemons(mon.Component, p.d.MonDeployments, func(d *appsv1.Deployment, exists bool) string {
 		name := d.Labels[kube.LabelInstance]
 		if !p.founded() || !exists && p.member(name) {
 			return ""
 		}
 		gate := p.quorumGap(name)
-		if gate == "" {
-			gate, before = before, "the mon before it is back in quorum"
+		if gate == "" && p.restartsMon {
+			gate = before
 		}
+		if gate == "" && !exists {
+			gate = p.apartGap("")
+		}
+		p.restartsMon = p.restartsMon || gate == ""
 		return gate
 	})
 }
@@ -205,19 +211,19 @@ func (p *planner) member(name string) bool {
 // founded reports whether a quorum has ever been seen.
 func (p *planner) founded() bool { return p.o.Cluster.Status.FSID != "" || p.o.Ceph != nil }
 
-// quorumGap says which other mon is missing from the quorum, or soon will be. A
-// mon that is missing itself is no loss.
-func (p *planner) quorumGap(name string) string {
+// quorumGap says which other mon is missing from the quorum, or soon will be. Those of
+// these names are no loss, if they are missing themselves.
+func (p *planner) quorumGap(except ...string) string {
 	if p.o.Ceph == nil {
 		return "the mons have a quorum"
 	}
 	s := p.o.Ceph.Status
-	if missing := without(without(s.Mons, s.Quorum), []string{name}); len(missing) > 0 {
+	if missing := without(without(s.Mons, s.Quorum), except); len(missing) > 0 {
 		return fmt.Sprintf("mon %s is in quorum", missing[0])
 	}
 	for _, d := range p.d.MonDeployments {
 		other, live := d.Labels[kube.LabelInstance], p.o.Deployments[d.Name]
-		if other != name && rolling(live) {
+		if !slices.Contains(except, other) && rolling(live) {
 			return fmt.Sprintf("mon %s has restarted", other)
 		}
 	}

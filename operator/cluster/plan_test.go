@@ -12,6 +12,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
@@ -84,8 +85,12 @@ func running(t *testing.T) *scene {
 	}
 	s.settle()
 	for _, d := range s.Deployments {
-		pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: d.Name, Labels: d.Spec.Template.Labels}, Status: corev1.PodStatus{Phase: corev1.PodRunning}}
+		pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: d.Name, Labels: d.Spec.Template.Labels, UID: types.UID(d.Name)}, Status: corev1.PodStatus{Phase: corev1.PodRunning}}
 		s.Pods = append(s.Pods, pod)
+	}
+	s.lookup = lookup{}
+	for i := range s.Mons {
+		s.Mons[i].Apart = s.monRun(s.Mons[i].Name)
 	}
 	s.settle()
 	require.Empty(t, s.open())

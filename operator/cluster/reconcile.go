@@ -58,6 +58,7 @@ type Reconciler struct {
 	Now func() time.Time
 
 	stored  stored
+	apart   apart
 	changed sync.Map // types.UID of a cluster → time.Time of its status' last change
 }
 

@@ -41,6 +41,9 @@ type Mon struct {
 	// Joined is true once it was seen in quorum: its store knows what the others
 	// know, and it never begins anew under this name.
 	Joined bool
+	// Apart is the run of the mon, of which it was seen that it gives client IDs that no
+	// mon gave before it began.
+	Apart string
 }
 
 // ObjectName of a mon's Service and Deployment.
@@ -90,6 +93,7 @@ func Observed(services []corev1.Service, hostAddress func(node string) string) [
 		// What cannot be read counts as never seen: the time begins anew.
 		m.MissingSince, _ = time.Parse(time.RFC3339, service.Annotations[kube.AnnotationMissing])
 		m.Joined = service.Annotations[kube.AnnotationJoined] == "true"
+		m.Apart = service.Annotations[kube.AnnotationApart]
 		if m.Address == corev1.ClusterIPNone {
 			m.Address = cmp.Or(service.Annotations[kube.AnnotationAddress], hostAddress(m.Node))
 		}

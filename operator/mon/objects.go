@@ -3,6 +3,7 @@ package mon
 import (
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,6 +40,9 @@ func Service(cluster *v1alpha1.StorageCluster, fsid string, m Mon) *corev1.Servi
 	if m.Joined {
 		service.Annotations[kube.AnnotationJoined] = "true"
 	}
+	if m.Apart != "" {
+		service.Annotations[kube.AnnotationApart] = m.Apart
+	}
 	if OnHost(cluster) {
 		service.Spec.ClusterIP = corev1.ClusterIPNone
 		if m.Address != "" {
@@ -67,7 +71,7 @@ if [ -e "$DATA/keyring" ]; then
 fi
 monmaptool --create --clobber --fsid "$FSID" --set-min-mon-release "$RELEASE" --enable-all-features $ADDV /run/cairn/monmap
 ceph-mon --mkfs -i "$NAME" --mon-data "$DATA" --monmap /run/cairn/monmap --keyring /run/bootstrap/keyring
-exec ceph-mon -f -i "$NAME" --mon-data "$DATA" --public-addr "$ADDRESS" --public-bind-addr `
+exec ceph-mon -f -i "$NAME" --mon-data "$DATA" --mon-globalid-prealloc "$CLIENT_IDS" --public-addr "$ADDRESS" --public-bind-addr `
 
 // script becomes the mon; one whose connections are encrypted is served by version 2 of
 // the messenger alone.
@@ -97,10 +101,30 @@ func Deployment(cluster *v1alpha1.StorageCluster, fsid string, m Mon, mons []Mon
 		corev1.EnvVar{Name: "NAME", Value: m.Name},
 		corev1.EnvVar{Name: "DATA", Value: data},
 		corev1.EnvVar{Name: "ADDRESS", Value: m.Address},
+		corev1.EnvVar{Name: clientIDsName, Value: strconv.Itoa(ClientIDRange)},
 		corev1.EnvVar{Name: addvName, Value: firstMap(live, addv(m, mons))})
 	pod.Port("msgr2", PortV2)
 	pod.Port("msgr1", PortV1)
 	return pod.Deployment(ObjectName(cluster, m.Name))
+}
+
+// ClientIDRange is how many client IDs the mons set aside each time that one of them has
+// started, or has used up half of them (mon_globalid_prealloc). No mon gives as many while
+// it runs, so that those which start one after the other never give the same.
+const ClientIDRange = 1 << 28
+
+const clientIDsName = "CLIENT_IDS"
+
+// HasRange reports whether the mon of a Deployment sets aside that many.
+func HasRange(d *appsv1.Deployment) bool {
+	for _, container := range d.Spec.Template.Spec.Containers {
+		for _, env := range container.Env {
+			if env.Name == clientIDsName && env.Value == strconv.Itoa(ClientIDRange) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // addvName is the variable with the map that a mon's store is made with.

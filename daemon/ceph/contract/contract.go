@@ -34,6 +34,7 @@ func Run(t *testing.T, connector ceph.Connector, cred ceph.Credentials) {
 	t.Run("releases", suite.releases)
 	t.Run("options", suite.options)
 	t.Run("old clients", suite.oldClients)
+	t.Run("client IDs", suite.clientIDs)
 	suite.makePool(t)
 	t.Run("placement", suite.placement)
 	t.Run("stopping OSDs", suite.stopping)

@@ -43,7 +43,9 @@ type Cluster struct {
 	blocked  map[string]time.Time    // client address → when its entry ends
 	config   map[ceph.Setting]string // without a value → value
 	clients  int
-	old      []ceph.Client // that speak version 1 of the messenger
+	old      []ceph.Client     // that speak version 1 of the messenger
+	ids      map[string]uint64 // that mons give clients, where that was said
+	asked    uint64            // how often they were asked otherwise
 	fault    func(op string) error
 	calls    map[string]int
 	releases releases

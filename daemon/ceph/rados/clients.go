@@ -3,6 +3,7 @@ package rados
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -13,28 +14,63 @@ import (
 // monSession is one connection to a mon, as `sessions` tells it (src/mon/Session.h).
 type monSession struct {
 	Entity string `json:"entity_name"`
+	ID     uint64 `json:"global_id"`
 	Socket struct {
-		Type string `json:"type"`
-		Addr string `json:"addr"`
+		Type  string `json:"type"`
+		Addr  string `json:"addr"`
+		Nonce uint32 `json:"nonce"`
 	} `json:"socket_addr"`
 }
 
 // OldClients asks each mon in quorum for its sessions.
 func (c *conn) OldClients(ctx context.Context) ([]ceph.Client, error) {
-	var status statusAnswer
-	if err := c.ask(ctx, command{"prefix": "status"}, &status); err != nil {
-		return nil, err
-	}
 	var clients []ceph.Client
-	for _, mon := range status.QuorumNames {
-		sessions, err := c.sessions(ctx, mon)
-		if err != nil {
-			return nil, err
-		}
+	err := c.everySession(ctx, func(_ string, sessions []monSession) error {
 		clients = append(clients, oldClients(sessions)...)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	slices.SortFunc(clients, func(a, b ceph.Client) int { return strings.Compare(a.User+a.Address, b.User+b.Address) })
 	return slices.Compact(clients), nil
+}
+
+// ClientIDs finds itself among the sessions of each mon in quorum: who asks one mon by
+// its name logs in to it once more, and gets another ID from it (src/mon/MonClient.cc).
+func (c *conn) ClientIDs(ctx context.Context) (map[string]uint64, error) {
+	own := c.rados.GetInstanceID()
+	ids := map[string]uint64{}
+	err := c.everySession(ctx, func(mon string, sessions []monSession) error {
+		for _, s := range sessions {
+			if s.ID != own && strings.HasSuffix(c.addrs, fmt.Sprintf("/%d", s.Socket.Nonce)) {
+				ids[mon] = max(ids[mon], s.ID)
+			}
+		}
+		if ids[mon] == 0 {
+			return ceph.Errorf(ceph.Unexpected, "sessions", "mon %s does not name the client that asks it", mon)
+		}
+		return nil
+	})
+	return ids, err
+}
+
+// everySession asks each mon in quorum for its sessions.
+func (c *conn) everySession(ctx context.Context, do func(mon string, sessions []monSession) error) error {
+	var status statusAnswer
+	if err := c.ask(ctx, command{"prefix": "status"}, &status); err != nil {
+		return err
+	}
+	for _, mon := range status.QuorumNames {
+		sessions, err := c.sessions(ctx, mon)
+		if err == nil {
+			err = do(mon, sessions)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *conn) sessions(ctx context.Context, mon string) (sessions []monSession, err error) {

@@ -128,6 +128,10 @@ func (w *World) run(pod *corev1.Pod) bool {
 		err = w.Client.Create(w.context(), &live)
 	}
 	require.NoError(w.t, err)
+	if live.DeletionTimestamp != nil { // another takes its place once it has ended
+		w.removePods(func(other *corev1.Pod) bool { return other.UID == live.UID })
+		return false
+	}
 	if why := w.cannotRun(pod); why != nil {
 		w.setStatus(&live, corev1.PodPending, corev1.ContainerState{Waiting: why})
 		return false

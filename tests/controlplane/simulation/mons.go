@@ -20,7 +20,8 @@ type store struct {
 	fsid  string
 	epoch int // of the monmap; 0 before the mon was in a quorum
 	mons  []string
-	kept  bool // copied before it was operated on
+	kept  bool   // copied before it was operated on
+	maxID uint64 // up to which clients may have been given IDs; 0 is not known yet
 	// address that the mon has in the monmap.
 	address string
 }
@@ -97,6 +98,9 @@ func (w *World) mons(pods []*corev1.Pod) {
 	}
 	if w.Ceph != nil {
 		w.Ceph.SetQuorum(slices.Clone(w.monmap), w.quorum)
+	}
+	if w.hasQuorum() {
+		w.giveIDs(pods)
 	}
 }
 
@@ -203,7 +207,7 @@ func (w *World) operate(job *batchv1.Job, running []corev1.Pod) {
 		if !s.kept {
 			w.violated("the monmap of mon %s was changed before its store was kept", from)
 		}
-		s.mons, s.epoch = []string{from}, s.epoch+1
+		s.mons, s.epoch, s.maxID = []string{from}, s.epoch+1, w.beyond()
 	}
 	job.Status.Succeeded = 1
 	require.NoError(w.t, w.Client.Status().Update(w.context(), job))

@@ -66,7 +66,7 @@ func (w *World) makeStore(job *batchv1.Job, node string, command []string) {
 	w.Ceph.SetKeys(keysOf(keys.Data["keyring"]))
 	_, endpoint, _ := strings.Cut(flag(command, "--endpoint"), "[v2:")
 	address, _, _ := strings.Cut(endpoint, ":3300,")
-	w.stores[node+"/"+name] = &store{fsid: fsid, epoch: 1, mons: []string{name}, address: address}
+	w.stores[node+"/"+name] = &store{fsid: fsid, epoch: 1, mons: []string{name}, maxID: w.beyond(), address: address}
 	w.succeed(job, "")
 }
 

@@ -49,6 +49,9 @@ type World struct {
 	monmap   []string
 	quorum   []string
 	quorate  bool
+	givers   map[string]*giver
+	given    map[uint64]string // client ID → mon
+	maxID    uint64            // that was ever stored
 	epoch    int               // of the OSD map
 	removed  map[string]bool   // mons that were taken out of the monmap
 	lost     map[string]bool   // nodes on which nothing runs

@@ -55,6 +55,11 @@ func (p conn) ClientAddrs() (r0 string) {
 	return
 }
 
+func (p conn) ClientIDs(a0 context.Context) (r0 map[string]uint64, err error) {
+	err = p.life.call("Conn.ClientIDs", func() error { r0, err = p.real.ClientIDs(a0); return err })
+	return
+}
+
 func (p conn) CloneImage(a0 context.Context, a1 ceph.SnapshotRef, a2 ceph.ImageRef, a3 ceph.ImageSpec) (err error) {
 	err = p.life.call("Conn.CloneImage", func() error { err = p.real.CloneImage(a0, a1, a2, a3); return err })
 	return

@@ -1,0 +1,139 @@
+package cluster
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/daemon/ceph"
+	"github.com/cairn-storage/cairn/operator/kube"
+	"github.com/cairn-storage/cairn/operator/mon"
+)
+
+// began has a mon's pod have begun anew.
+func (s *scene) began(name string) {
+	s.podOf(mon.Component, name).UID += "'"
+	s.lookup = lookup{}
+}
+
+func TestTheMonAheadBeganAfterAllOthers(t *testing.T) {
+	const r = mon.ClientIDRange
+	for name, test := range map[string]struct {
+		ids    map[string]uint64
+		change func(s *scene)
+		want   string
+	}{
+		"one that is a range further":        {ids: map[string]uint64{"a": 4100, "b": 4101, "c": 4100 + r}, want: "c"},
+		"not when two began together":        {ids: map[string]uint64{"a": 4100, "b": 4101 + r, "c": 5000 + r}},
+		"nor when one says nothing":          {ids: map[string]uint64{"a": 4100, "c": 4101 + r}},
+		"nor when it cannot be asked":        {},
+		"one alone has none to be behind of": {ids: map[string]uint64{"a": 4100}, change: func(s *scene) { s.Ceph.Status.Mons, s.Ceph.Status.Quorum = []string{"a"}, []string{"a"} }, want: "a"},
+		"what a missing mon gave is not known": {ids: map[string]uint64{"a": 4100, "c": 4101 + r}, change: func(s *scene) {
+			s.Ceph.Status.Quorum = []string{"a", "c"}
+			s.Mons[1].MissingSince = moment
+			s.podOf(mon.Component, "c").CreationTimestamp = metav1.NewTime(moment.Add(-time.Second))
+		}},
+		"but it was behind one that began while it was missing": {ids: map[string]uint64{"a": 4100, "c": 4101 + r}, change: func(s *scene) {
+			s.Ceph.Status.Quorum = []string{"a", "c"}
+			s.Mons[1].MissingSince = moment
+			s.podOf(mon.Component, "c").CreationTimestamp = metav1.NewTime(moment.Add(time.Second))
+		}, want: "c"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := running(t)
+			s.Ceph.ClientIDs = test.ids
+			if test.change != nil {
+				test.change(s)
+			}
+			require.Equal(t, test.want, s.ahead())
+		})
+	}
+}
+
+func TestAMonThatIsSeenAheadIsWrittenDown(t *testing.T) {
+	s := running(t)
+	s.began("b")
+	require.Empty(t, s.open(), "nothing has to be done until the mons change")
+	s.Ceph.ClientIDs = map[string]uint64{"a": 4100, "b": 4100 + 3*mon.ClientIDRange, "c": 4100 + mon.ClientIDRange}
+	require.Equal(t, []string{"main-mon-b"}, s.open())
+	s.settle()
+	require.Equal(t, s.monRun("b"), s.Services["main-mon-b"].Annotations[kube.AnnotationApart])
+}
+
+func TestMonsThatAreNotApartBeginAnewBeforeTheMonsChange(t *testing.T) {
+	fewer := func(t *testing.T) *scene {
+		s := running(t)
+		s.Cluster.Spec.Mon.Count = 1
+		s.began("a")
+		s.began("b")
+		s.began("c") // goes, and need not be
+		return s
+	}
+	const gate = "mon a gives client IDs that no mon gave before"
+	s := fewer(t)
+	require.Equal(t, []string{"mon-a-anew"}, with(s.open(), "mon-"))
+	require.Equal(t, gate, s.gates()["mon-c-remove"])
+	require.Equal(t, v1alpha1.RiskRestart, s.stepNamed("mon-a-anew").Risk)
+
+	s.Deployments["main-mon-b"].Status = appsv1.DeploymentStatus{}
+	require.Equal(t, "mon b has restarted", s.gates()["mon-a-anew"])
+	s = fewer(t)
+	s.Ceph.ClientIDsError = ceph.Errorf(ceph.Unreached, "sessions", "mon a is unavailable")
+	require.Contains(t, s.gates()["mon-a-anew"], "the mons tell which client IDs they give: sessions: not reachable: mon a is unavailable")
+
+	s = fewer(t)
+	s.Mons[0].Apart, s.Mons[1].Apart = s.monRun("a"), s.monRun("b")
+	require.Equal(t, []string{"mon-c-remove"}, with(s.open(), "mon-"))
+
+	s = fewer(t)
+	for _, name := range []string{"main-mon-a", "main-mon-b"} {
+		s.Deployments[name].Spec.Template.Spec.Containers[0].Env = nil // of an earlier Cairn
+	}
+	require.Contains(t, s.open(), "mon-c-remove", "it would not help")
+}
+
+func TestAMonThatRestartsIsNotChosenToGoForThat(t *testing.T) {
+	s := running(t)
+	s.Cluster.Spec.Mon.Count = 1
+	s.Ceph.Status.Quorum = []string{"b", "c"}
+	s.Mons[0].MissingSince = s.Now.Add(-10 * time.Second)
+	require.Equal(t, "c", s.retiring(s.Mons).Name)
+	s.Mons[0].MissingSince = s.Now.Add(-aRestart)
+	require.Equal(t, "a", s.retiring(s.Mons).Name)
+}
+
+func TestAMonThatGoesDoesNotBeginAnewUntilItIsOutOfTheMonmap(t *testing.T) {
+	s := running(t)
+	s.Cluster.Spec.Mon.Count = 1
+	joined := func() string {
+		d := desired(s.Observed, helper)
+		return string(d.Keyrings[0].Data[mon.KeyJoined])
+	}
+	require.Equal(t, "a b c", joined())
+	s.Ceph.Status.Mons, s.Ceph.Status.Quorum = []string{"a", "b"}, []string{"a", "b"}
+	require.Equal(t, "a b", joined())
+}
+
+func TestMonsAreAskedOnceForTheirClientIDs(t *testing.T) {
+	s := running(t)
+	var asked apart
+	require.False(t, asked.open(s.Observed), "all are known")
+	s.began("a")
+	require.True(t, asked.open(s.Observed))
+	s.Ceph.ClientIDsError = ceph.Errorf(ceph.Unreached, "sessions", "none to give")
+	asked.note(s.Observed)
+	require.True(t, asked.open(s.Observed))
+	s.Ceph.ClientIDsError = nil
+	s.Ceph.ClientIDs = map[string]uint64{"a": 4100 + mon.ClientIDRange, "b": 4100, "c": 4101}
+	asked.note(s.Observed)
+	require.True(t, asked.open(s.Observed), "that is to be written down first")
+	s.Ceph.ClientIDs["a"] = 4102
+	asked.note(s.Observed)
+	require.False(t, asked.open(s.Observed))
+	s.began("c")
+	require.True(t, asked.open(s.Observed))
+}
