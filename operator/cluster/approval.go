@@ -14,14 +14,18 @@ import (
 // assess says of every step what it risks, and closes those that wait for approval.
 func (p *planner) assess() {
 	p.risks()
-	manual := p.o.Cluster.Spec.Approval == v1alpha1.ApprovalManual
 	for i := range p.steps {
 		s := &p.steps[i]
-		s.NeedsApproval = manual && s.Risk.Held() && !v1alpha1.Approved(p.o.Cluster, s.Name)
+		s.NeedsApproval = p.o.needsApproval(s)
 		if s.NeedsApproval && s.Gate == "" {
 			s.Gate, s.Reason = "it is approved", v1alpha1.ReasonNeedsApproval
 		}
 	}
+}
+
+// needsApproval reports whether a step waits for a person.
+func (o *Observed) needsApproval(s *Step) bool {
+	return o.Cluster.Spec.Approval == v1alpha1.ApprovalManual && o.riskOf(s).Held() && !v1alpha1.Approved(o.Cluster, s.Name)
 }
 
 func (p *planner) risks() {

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/daemon/ceph"
+	"github.com/cairn-storage/cairn/operator/connection"
 	"github.com/cairn-storage/cairn/operator/mon"
 )
 
@@ -76,6 +79,14 @@ func (a *apart) open(o *Observed) bool {
 	return !known && a.asked[o.Cluster.UID] != o.monRuns()
 }
 
+// ask the mons, which all can be reached and answer at once, or are not awaited.
+func (a *apart) ask(ctx context.Context, o *Observed, conn ceph.Conn) {
+	ctx, cancel := context.WithTimeout(ctx, connection.Timeout/4)
+	defer cancel()
+	o.Ceph.ClientIDs, o.Ceph.ClientIDsError = conn.ClientIDs(ctx)
+	a.note(o)
+}
+
 // note what was asked.
 func (a *apart) note(o *Observed) {
 	if o.Ceph.ClientIDsError != nil {
@@ -110,7 +121,7 @@ func (o *Observed) monRuns() string {
 func (p *planner) apartGap(leaving string) string {
 	for _, m := range p.o.watchedMons() {
 		live := p.o.Deployments[mon.ObjectName(p.o.Cluster, m.Name)]
-		if m.Name == leaving || !p.o.inMap(m) || !p.o.inQuorum(m) || live == nil || !mon.HasRange(live) {
+		if m.Name == leaving || !p.o.inMap(m) || !p.o.inQuorum(m) || p.o.begun[m.Name] || live == nil || !mon.HasRange(live) {
 			continue
 		}
 		if run := p.o.monRun(m.Name); run == "" || run != m.Apart {
@@ -124,7 +135,7 @@ func (p *planner) apartGap(leaving string) string {
 // beginAnew restarts a mon: it goes on from the maximum that is stored now.
 func (p *planner) beginAnew(m mon.Mon, leaving string) {
 	s := step("mon-"+m.Name+"-anew", "restart mon "+m.Name+", to give client IDs that no mon gave before",
-		"the mons are about to change, and Ceph's mons give some twice then, by which OSDs take a write for one that they have made", p.quorumGap(m.Name, leaving))
+		"the mons are about to change: Ceph's then give some IDs twice, and OSDs take a write under such an ID for one that they have made", p.quorumGap(m.Name, leaving))
 	pod := p.o.podOf(mon.Component, m.Name)
 	switch {
 	case pod == nil:

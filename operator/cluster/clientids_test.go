@@ -82,6 +82,10 @@ func TestMonsThatAreNotApartBeginAnewBeforeTheMonsChange(t *testing.T) {
 	s.Deployments["main-mon-b"].Status = appsv1.DeploymentStatus{}
 	require.Equal(t, "mon b has restarted", s.gates()["mon-a-anew"])
 	s = fewer(t)
+	s.Cluster.Spec.Approval = v1alpha1.ApprovalManual
+	require.Empty(t, with(s.open(), "mon-"), "nothing begins before it is approved")
+	require.Equal(t, "it is approved", s.gates()["mon-c-remove"])
+	s = fewer(t)
 	s.Ceph.ClientIDsError = ceph.Errorf(ceph.Unreached, "sessions", "mon a is unavailable")
 	require.Contains(t, s.gates()["mon-a-anew"], "the mons tell which client IDs they give: sessions: not reachable: mon a is unavailable")
 

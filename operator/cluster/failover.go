@@ -209,7 +209,7 @@ func (p *planner) retire() error {
 	if p.o.inMap(r.Mon) {
 		s := step("mon-"+r.Name+"-remove", "take mon "+r.Name+r.where()+" out of the monmap", r.Why, p.majorityGap(r.Name))
 		s.RemoveMon = r.Name
-		if s.Gate == "" {
+		if s.Gate == "" && !p.o.needsApproval(&s) {
 			s.Gate = p.apartGap(r.Name)
 		}
 		p.add(s)

@@ -84,7 +84,7 @@ func foresee(o *Observed, helperImage string) (*Foresight, error) {
 		if err != nil {
 			return nil, err
 		}
-		steps = slices.DeleteFunc(steps, protects)
+		steps = slices.DeleteFunc(steps, func(s Step) bool { return s.Notes || protects(s) })
 		open := w.look(f, steps)
 		if len(open) == 0 && (settled || len(steps) == 0) {
 			f.finish(o.Cluster, w, want, steps)
@@ -141,7 +141,7 @@ type imagined struct {
 func imagine(o *Observed) *imagined {
 	copied := *o
 	w := &imagined{Observed: &copied, count: map[string]int{}, gates: map[string]string{}, broken: map[string]bool{}}
-	w.lookup = lookup{}
+	w.lookup, w.begun = lookup{}, map[string]bool{}
 	w.Cluster = o.Cluster.DeepCopy()
 	w.Cluster.Spec.Approval = v1alpha1.ApprovalAutomatic
 	w.Services, w.Secrets = maps.Clone(o.Services), maps.Clone(o.Secrets)
@@ -155,6 +155,7 @@ func imagine(o *Observed) *imagined {
 	status.Mons, status.Quorum = slices.Clone(status.Mons), slices.Clone(status.Quorum)
 	state := *o.Ceph
 	state.Status, state.OSDs, state.Needed = &status, slices.Clone(o.Ceph.OSDs), maps.Clone(o.Ceph.Needed)
+	state.ClientIDs, state.ClientIDsError = nil, nil
 	w.Ceph = &state
 	for _, name := range without(status.Mons, status.Quorum) {
 		w.broken[name] = true
@@ -284,6 +285,9 @@ func (w *imagined) put(wanted client.Object) error {
 		object.Generation = 1
 		object.Status = appsv1.DeploymentStatus{ObservedGeneration: 1, UpdatedReplicas: 1, AvailableReplicas: 1}
 		w.Deployments[object.Name] = object
+		if object.Labels[kube.LabelComponent] == mon.Component {
+			w.begun[object.Labels[kube.LabelInstance]] = true
+		}
 		delete(w.broken, object.Labels[kube.LabelInstance])
 		delete(w.broken, object.Annotations[kube.AnnotationUUID])
 	}
@@ -300,7 +304,11 @@ func (w *imagined) drop(object client.Object) {
 		w.Jobs = maps.Clone(w.Jobs)
 		delete(w.Jobs, object.GetName())
 	case *corev1.Pod:
-		w.Pods = slices.DeleteFunc(w.Pods, func(pod corev1.Pod) bool { return pod.Name == object.GetName() })
+		if object.GetLabels()[kube.LabelComponent] == mon.Component {
+			w.begun[object.GetLabels()[kube.LabelInstance]] = true
+		}
+		name := object.GetName() // of one of these, which move
+		w.Pods = slices.DeleteFunc(w.Pods, func(pod corev1.Pod) bool { return pod.Name == name })
 	case *appsv1.Deployment:
 		delete(w.Deployments, object.GetName())
 		if known := w.osd(object.GetAnnotations()[kube.AnnotationUUID]); known != nil {

@@ -60,6 +60,8 @@ type Observed struct {
 	CephError error
 
 	lookup lookup
+	// begun are mons that a plan starts, where what it leads to is foreseen.
+	begun map[string]bool
 }
 
 // CephState is what Ceph says of itself.
@@ -236,8 +238,7 @@ func (r *Reconciler) observeCeph(ctx context.Context, o *Observed) {
 		o.Ceph.OldClients, o.Ceph.OldClientsError = conn.OldClients(ctx)
 	}
 	if err == nil && r.apart.open(o) {
-		o.Ceph.ClientIDs, o.Ceph.ClientIDsError = conn.ClientIDs(ctx)
-		r.apart.note(o)
+		r.apart.ask(ctx, o, conn)
 	}
 	if err != nil {
 		o.Ceph, o.CephError = nil, err

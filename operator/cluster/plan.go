@@ -76,6 +76,8 @@ type Step struct {
 	Destroy bool
 	// Reason of the blocker that the gate is; empty is NotSafeToRestart.
 	Reason string
+	// Notes: the step writes down what was seen, and is no part of what an edit leads to.
+	Notes bool
 	// Failed is why the step did not succeed when it was tried.
 	Failed error
 	// Wait is a step that others do: a pod that starts, a quorum that forms.
@@ -175,10 +177,35 @@ func (p *planner) foundation() error {
 				s.MonOn = object.GetAnnotations()[kube.AnnotationNode]
 			}
 			s.Apply = []client.Object{object}
+			p.notes(&s)
 			p.add(s)
 		}
 	}
 	return nil
+}
+
+// seenOfMons are the annotations of a mon's Service that say what was seen of the mon.
+var seenOfMons = []string{kube.AnnotationMissing, kube.AnnotationJoined, kube.AnnotationApart}
+
+// notes says of a step that writes nothing but what was seen of a mon that it does.
+func (p *planner) notes(s *Step) {
+	wanted, is := s.Apply[0].(*corev1.Service)
+	live := p.o.Services[s.Name]
+	if !is || live == nil {
+		return
+	}
+	same := wanted.DeepCopy()
+	for _, name := range seenOfMons {
+		delete(same.Annotations, name)
+		if seen, has := live.Annotations[name]; has {
+			same.Annotations[name] = seen
+		}
+	}
+	if differs, err := kube.Differs(live, same); err != nil || differs {
+		return
+	}
+	s.Notes = true
+	s.What, s.Why = "note what was seen of mon "+wanted.Labels[kube.LabelInstance], "an operator that restarts knows it"
 }
 
 // mons are made all at once when the cluster is founded; later ones join, and
@@ -203,9 +230,13 @@ func (p *planner) mons() error {
 }
 
 // member reports whether a mon may be one of the monmap: then the quorum only
-// gains when it starts.
+// gains when it starts. One that is to join needs a quorum to learn from.
 func (p *planner) member(name string) bool {
-	return p.o.Ceph == nil || slices.Contains(p.o.Ceph.Status.Mons, name)
+	if p.o.Ceph == nil {
+		m := p.o.mon(name)
+		return m == nil || m.Joined || slices.Contains(m.Founders, name)
+	}
+	return slices.Contains(p.o.Ceph.Status.Mons, name)
 }
 
 // founded reports whether a quorum has ever been seen.

@@ -25,9 +25,6 @@ type giver struct {
 // giveIDs has each mon in quorum give some clients their IDs. That one is given twice is
 // what no cluster with data may see.
 func (w *World) giveIDs(pods []*corev1.Pod) {
-	if w.givers == nil {
-		w.givers, w.given = map[string]*giver{}, map[uint64]string{}
-	}
 	stored, size := uint64(firstMaxID), uint64(0)
 	stores := map[string]*store{}
 	for _, pod := range pods {

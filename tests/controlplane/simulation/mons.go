@@ -89,6 +89,7 @@ func (w *World) mons(pods []*corev1.Pod) {
 		w.join(running, newest, agreed)
 		if w.Ceph == nil {
 			w.Ceph = model.New(w.fsid, w.quorum...)
+			w.givers, w.given, w.maxID = map[string]*giver{}, map[uint64]string{}, 0
 			w.Ceph.Number = w.number
 			release := releases[w.releaseOf(pods)]
 			w.Ceph.SetReleases(release, release)
