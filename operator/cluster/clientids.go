@@ -121,7 +121,12 @@ func (o *Observed) monRuns() string {
 func (p *planner) apartGap(leaving string) string {
 	for _, m := range p.o.watchedMons() {
 		live := p.o.Deployments[mon.ObjectName(p.o.Cluster, m.Name)]
-		if m.Name == leaving || !p.o.inMap(m) || !p.o.inQuorum(m) || p.o.begun[m.Name] || live == nil || !mon.HasRange(live) {
+		switch {
+		case m.Name == leaving || !p.o.inMap(m) || p.o.begun[m.Name] || live == nil || !mon.HasRange(live):
+			continue
+		case !p.o.inQuorum(m) && p.o.Now.Sub(m.MissingSince) < aRestart:
+			return fmt.Sprintf("mon %s has restarted", m.Name)
+		case !p.o.inQuorum(m):
 			continue
 		}
 		if run := p.o.monRun(m.Name); run == "" || run != m.Apart {

@@ -92,6 +92,11 @@ func TestMonsThatAreNotApartBeginAnewBeforeTheMonsChange(t *testing.T) {
 	s = fewer(t)
 	s.Mons[0].Apart, s.Mons[1].Apart = s.monRun("a"), s.monRun("b")
 	require.Equal(t, []string{"mon-c-remove"}, with(s.open(), "mon-"))
+	s.Ceph.Status.Quorum = []string{"a", "c"}
+	p := &planner{o: s.Observed, d: desired(s.Observed, helper)}
+	require.Equal(t, "mon b has restarted", p.apartGap("c"), "even where there is a majority without it")
+	s.Mons[1].MissingSince = s.Now.Add(-aRestart)
+	require.Empty(t, p.apartGap("c"))
 
 	s = fewer(t)
 	for _, name := range []string{"main-mon-a", "main-mon-b"} {
