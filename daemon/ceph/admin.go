@@ -55,8 +55,9 @@ type Admin interface {
 	// messenger, which knows no encryption: such as old kernels.
 	OldClients(ctx context.Context) ([]Client, error)
 	// ClientIDs returns, of each mon in quorum, the ID that it gave a client which asked just
-	// now. A mon gives out greater and greater ones for as long as it runs. Unreached when
-	// one has none to give, as in the first seconds after it has started.
+	// now. A mon gives out greater and greater ones for as long as it runs. Those that are
+	// known come with an error when some are not: Unreached when a mon has none to give, as in
+	// the first seconds after it has started.
 	ClientIDs(ctx context.Context) (map[string]uint64, error)
 	// SetOSDOut takes an OSD out of data placement, or back in.
 	SetOSDOut(ctx context.Context, id int, out bool) error

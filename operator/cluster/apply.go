@@ -82,6 +82,11 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 			return err
 		}
 	}
+	if s.RestartOn != "" {
+		if err := r.mayRestart(ctx, o.Cluster, s.RestartOn); err != nil {
+			return err
+		}
+	}
 	if s.CommitKey != nil {
 		if taken, err := r.commitKey(ctx, o, *s.CommitKey); err != nil || !taken {
 			return err

@@ -1,18 +1,20 @@
 package cluster
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/operator/connection"
+	"github.com/cairn-storage/cairn/operator/kube"
 	"github.com/cairn-storage/cairn/operator/mon"
 )
 
@@ -21,45 +23,75 @@ import (
 // stored when it started, by the remainder that is its rank when divided by the number of
 // mons (Ceph's src/mon/AuthMonitor.cc). When ranks and number change, mons that started
 // from one maximum give again what another of them has given. So the monmap is changed
-// only while each mon that stays is apart: it began above all that any mon had given
-// (docs/decisions/0008).
+// only while each mon that stays is apart: it began above all that any mon had given, and
+// no other is near (docs/decisions/0008).
+
+// monPod is the pod that runs a mon, if need be one that is ending; nil for none.
+func (o *Observed) monPod(name string) *corev1.Pod {
+	if pod := o.podOf(mon.Component, name); pod != nil {
+		return pod
+	}
+	for i := range o.Pods {
+		pod := &o.Pods[i]
+		if pod.Labels[kube.LabelComponent] == mon.Component && pod.Labels[kube.LabelInstance] == name && pod.Status.Phase == corev1.PodRunning {
+			return pod
+		}
+	}
+	return nil
+}
 
 // monRun names the run of a mon: empty while no pod runs it.
 func (o *Observed) monRun(name string) string {
-	pod := o.podOf(mon.Component, name)
+	pod := o.monPod(name)
 	if pod == nil {
 		return ""
 	}
-	var restarts int32
+	run := string(pod.UID)
 	for i := range pod.Status.ContainerStatuses {
-		restarts += pod.Status.ContainerStatuses[i].RestartCount
+		run += "/" + pod.Status.ContainerStatuses[i].ContainerID
 	}
-	return fmt.Sprintf("%s/%d", pod.UID, restarts)
+	return run
 }
 
-// ahead names the mon that gives greater client IDs than any other, by so much that it
-// began after them; empty when there is none, or nothing is known of some. A mon that was
-// away has begun from a maximum that is old: another one is ahead of it.
-func (o *Observed) ahead() string {
-	if o.Ceph == nil || o.Ceph.ClientIDsError != nil || len(o.Ceph.ClientIDs) == 0 {
-		return ""
+// seenApart has what is known of a mon follow from the client IDs that the mons give now.
+// One is apart that is ahead of all others by so much that it began after them: of what
+// they give, and of what was noted of those that are missing. A mon that was away has begun
+// from a maximum that is old, and is near another one, or behind it. One to which another
+// has come near is apart no more.
+func (o *Observed) seenApart(m *mon.Mon) {
+	own, asked := o.Ceph.ClientIDs[m.Name]
+	run := o.monRun(m.Name)
+	if !asked || run == "" {
+		return
 	}
-	ids, s := o.Ceph.ClientIDs, o.Ceph.Status
-	if len(ids) != len(s.Quorum) {
-		return ""
-	}
-	order := slices.SortedFunc(slices.Values(s.Quorum), func(a, b string) int { return cmp.Compare(ids[b], ids[a]) })
-	first := order[0]
-	if len(order) > 1 && ids[first] < ids[order[1]]+mon.ClientIDRange/2 {
-		return ""
-	}
-	for _, missing := range without(s.Mons, s.Quorum) { // what it has given is not known, but from when
-		m, pod := o.mon(missing), o.podOf(mon.Component, first)
-		if m == nil || pod == nil || m.MissingSince.IsZero() || !m.MissingSince.Before(pod.CreationTimestamp.Time) {
-			return ""
+	ahead, alone := len(o.silentMons()) == 0, true
+	for name, id := range o.Ceph.ClientIDs {
+		if name != m.Name {
+			ahead = ahead && own >= id+mon.ClientIDRange/2
+			alone = alone && (own >= id+mon.ClientIDRange/2 || id >= own+mon.ClientIDRange/2)
 		}
 	}
-	return first
+	for _, other := range o.Mons {
+		if other.Name != m.Name && other.Apart.Run != "" {
+			ahead = ahead && own >= other.Apart.ID+mon.ClientIDRange/2
+		}
+	}
+	switch known := m.Apart.Run == run; {
+	case known && !alone:
+		m.Apart = mon.Apart{}
+	case !known && ahead:
+		m.Apart = mon.Apart{Run: run, ID: own}
+	}
+}
+
+// silentMons are the mons in quorum that did not say which client IDs they give.
+func (o *Observed) silentMons() (names []string) {
+	for _, name := range o.Ceph.Status.Quorum {
+		if _, asked := o.Ceph.ClientIDs[name]; !asked {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // apart remembers which runs of the mons were asked for their client IDs, and told nothing new.
@@ -68,32 +100,45 @@ type apart struct {
 	asked map[types.UID]string
 }
 
-// open reports whether a mon in quorum may be apart, and that was not asked yet.
+// ask the mons which client IDs they give, where a run of one is not known. All can be
+// reached and answer at once, or are not awaited.
+func (a *apart) ask(ctx context.Context, o *Observed, conn ceph.Conn) {
+	if !a.open(o) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, connection.Timeout/4)
+	defer cancel()
+	o.Ceph.ClientIDs, o.Ceph.ClientIDsError = conn.ClientIDs(ctx)
+	for name := range o.Ceph.ClientIDs {
+		if !slices.Contains(o.Ceph.Status.Quorum, name) { // they elect
+			o.Ceph.ClientIDs, o.Ceph.ClientIDsError = nil, ceph.Errorf(ceph.Unreached, "sessions", "the mons elect")
+			break
+		}
+	}
+	a.note(o)
+}
+
+// open reports whether something may be learnt from the mons.
 func (a *apart) open(o *Observed) bool {
 	known := true
 	for _, m := range o.Mons {
-		known = known && (!o.inQuorum(m) || m.Apart == o.monRun(m.Name))
+		known = known && (!o.inQuorum(m) || m.Apart.Run == o.monRun(m.Name))
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return !known && a.asked[o.Cluster.UID] != o.monRuns()
 }
 
-// ask the mons, which all can be reached and answer at once, or are not awaited.
-func (a *apart) ask(ctx context.Context, o *Observed, conn ceph.Conn) {
-	ctx, cancel := context.WithTimeout(ctx, connection.Timeout/4)
-	defer cancel()
-	o.Ceph.ClientIDs, o.Ceph.ClientIDsError = conn.ClientIDs(ctx)
-	a.note(o)
-}
-
-// note what was asked.
+// note that nothing more can be learnt, when all have told and nothing is to be written down.
 func (a *apart) note(o *Observed) {
-	if o.Ceph.ClientIDsError != nil {
+	if o.Ceph.ClientIDsError != nil || len(o.silentMons()) > 0 {
 		return
 	}
-	if m := o.mon(o.ahead()); m != nil && m.Apart != o.monRun(m.Name) {
-		return // to be written down
+	for _, m := range o.Mons {
+		before := m.Apart
+		if o.seenApart(&m); m.Apart != before {
+			return
+		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -129,7 +174,7 @@ func (p *planner) apartGap(leaving string) string {
 		case !p.o.inQuorum(m):
 			continue
 		}
-		if run := p.o.monRun(m.Name); run == "" || run != m.Apart {
+		if run := p.o.monRun(m.Name); run == "" || run != m.Apart.Run {
 			p.beginAnew(m, leaving)
 			return fmt.Sprintf("mon %s gives client IDs that no mon gave before", m.Name)
 		}
@@ -139,17 +184,42 @@ func (p *planner) apartGap(leaving string) string {
 
 // beginAnew restarts a mon: it goes on from the maximum that is stored now.
 func (p *planner) beginAnew(m mon.Mon, leaving string) {
+	if p.anew {
+		return
+	}
+	p.anew = true
 	s := step("mon-"+m.Name+"-anew", "restart mon "+m.Name+", to give client IDs that no mon gave before",
 		"the mons are about to change: Ceph's then give some IDs twice, and OSDs take a write under such an ID for one that they have made", p.quorumGap(m.Name, leaving))
-	pod := p.o.podOf(mon.Component, m.Name)
+	pod := p.o.monPod(m.Name)
 	switch {
-	case pod == nil:
-		s.Wait, s.What = true, "wait for the pod of mon "+m.Name
-	case s.Gate == "" && p.o.Ceph.ClientIDsError != nil:
-		s.Gate = fmt.Sprintf("the mons tell which client IDs they give: %v", p.o.Ceph.ClientIDsError)
-	case s.Gate == "":
-		s.Delete, p.restartsMon = append(s.Delete, pod), true
+	case pod == nil || pod.DeletionTimestamp != nil:
+		s.Wait, s.What, p.restartsMon = true, "wait for another pod of mon "+m.Name, true
+	case s.Gate != "":
+	case p.o.Ceph.ClientIDsError != nil:
+		s.Gate = fmt.Sprintf("mons %s say which client IDs they give", strings.Join(p.o.silentMons(), ", "))
+	case !takesMon(p.o.node(m.Node), p.o.Cluster):
+		s.Gate = fmt.Sprintf("node %s takes a pod of mon %s: it is not ready, cordoned or tainted", m.Node, m.Name)
+	default:
+		s.Delete, s.RestartOn, p.restartsMon = append(s.Delete, pod), m.Node, true
 	}
 	s.Risk = v1alpha1.RiskRestart
 	p.add(s)
+}
+
+// takesMon reports whether a mon's pod that is deleted runs again on its node.
+func takesMon(node *corev1.Node, cluster *v1alpha1.StorageCluster) bool {
+	return node != nil && kube.NodeReady(node) && !node.Spec.Unschedulable && tolerated(node.Spec.Taints, cluster.Spec.Placement.Tolerations)
+}
+
+// mayRestart fails when a mon's pod that is deleted would not run again on its node, as
+// the server knows the node now.
+func (r *Reconciler) mayRestart(ctx context.Context, cluster *v1alpha1.StorageCluster, name string) error {
+	var node corev1.Node
+	if err := r.Live.Get(ctx, client.ObjectKey{Name: name}, &node); err != nil {
+		return fmt.Errorf("read node %s: %w", name, err)
+	}
+	if !takesMon(&node, cluster) {
+		return fmt.Errorf("node %s takes no pods now", name)
+	}
+	return nil
 }

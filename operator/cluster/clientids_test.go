@@ -1,11 +1,14 @@
 package cluster
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
@@ -20,37 +23,53 @@ func (s *scene) began(name string) {
 	s.lookup = lookup{}
 }
 
-func TestTheMonAheadBeganAfterAllOthers(t *testing.T) {
+func TestAMonIsApartThatBeganAfterAllOthers(t *testing.T) {
 	const r = mon.ClientIDRange
 	for name, test := range map[string]struct {
 		ids    map[string]uint64
 		change func(s *scene)
-		want   string
+		want   []string
 	}{
-		"one that is a range further":        {ids: map[string]uint64{"a": 4100, "b": 4101, "c": 4100 + r}, want: "c"},
-		"not when two began together":        {ids: map[string]uint64{"a": 4100, "b": 4101 + r, "c": 5000 + r}},
-		"nor when one says nothing":          {ids: map[string]uint64{"a": 4100, "c": 4101 + r}},
-		"nor when it cannot be asked":        {},
-		"one alone has none to be behind of": {ids: map[string]uint64{"a": 4100}, change: func(s *scene) { s.Ceph.Status.Mons, s.Ceph.Status.Quorum = []string{"a"}, []string{"a"} }, want: "a"},
-		"what a missing mon gave is not known": {ids: map[string]uint64{"a": 4100, "c": 4101 + r}, change: func(s *scene) {
-			s.Ceph.Status.Quorum = []string{"a", "c"}
-			s.Mons[1].MissingSince = moment
-			s.podOf(mon.Component, "c").CreationTimestamp = metav1.NewTime(moment.Add(-time.Second))
-		}},
-		"but it was behind one that began while it was missing": {ids: map[string]uint64{"a": 4100, "c": 4101 + r}, change: func(s *scene) {
-			s.Ceph.Status.Quorum = []string{"a", "c"}
-			s.Mons[1].MissingSince = moment
-			s.podOf(mon.Component, "c").CreationTimestamp = metav1.NewTime(moment.Add(time.Second))
-		}, want: "c"},
+		"one that is a range further":  {ids: map[string]uint64{"a": 4100, "b": 4101, "c": 4100 + r}, want: []string{"c"}},
+		"not when two began together":  {ids: map[string]uint64{"a": 4100, "b": 4101 + r, "c": 5000 + r}},
+		"nor when one says nothing":    {ids: map[string]uint64{"a": 4100, "c": 4101 + r}},
+		"nor when none can be asked":   {},
+		"one alone is behind of none":  {ids: map[string]uint64{"a": 4100}, change: func(s *scene) { s.only("a") }, want: []string{"a"}},
+		"it goes on to be so":          {ids: map[string]uint64{"a": 4100, "b": 4100 + 3*r, "c": 4100 + 2*r}, change: func(s *scene) { s.note("c", 4100+2*r) }, want: []string{"b", "c"}},
+		"until another comes near":     {ids: map[string]uint64{"a": 4100, "b": 4100 + 2*r, "c": 4200 + 2*r}, change: func(s *scene) { s.note("c", 4100+2*r) }},
+		"as one that was away may":     {ids: map[string]uint64{"a": 4100 + r, "b": 4200 + r, "c": 4100 + 2*r}, change: func(s *scene) { s.note("a", 4100+r); s.note("c", 4100+2*r) }, want: []string{"c"}},
+		"nor is one behind a mon gone": {ids: map[string]uint64{"a": 4100, "c": 4101 + r}, change: func(s *scene) { s.only("a", "c"); s.note("b", 4200+r) }},
+		"but one ahead of it is":       {ids: map[string]uint64{"a": 4100, "c": 4101 + 2*r}, change: func(s *scene) { s.only("a", "c"); s.note("b", 4200+r) }, want: []string{"c"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := running(t)
+			for i := range s.Mons {
+				s.Mons[i].Apart = mon.Apart{}
+			}
 			s.Ceph.ClientIDs = test.ids
 			if test.change != nil {
 				test.change(s)
 			}
-			require.Equal(t, test.want, s.ahead())
+			var apart []string
+			for _, m := range s.watchedMons() {
+				if m.Apart.Run == s.monRun(m.Name) && s.inQuorum(m) {
+					apart = append(apart, m.Name)
+				}
+			}
+			require.Equal(t, test.want, apart)
 		})
+	}
+}
+
+// only these mons are in quorum.
+func (s *scene) only(names ...string) { s.Ceph.Status.Quorum = names }
+
+// note that a mon was seen apart, as it runs, with an ID.
+func (s *scene) note(name string, id uint64) {
+	for i := range s.Mons {
+		if s.Mons[i].Name == name {
+			s.Mons[i].Apart = mon.Apart{Run: s.monRun(name), ID: id}
+		}
 	}
 }
 
@@ -58,10 +77,12 @@ func TestAMonThatIsSeenAheadIsWrittenDown(t *testing.T) {
 	s := running(t)
 	s.began("b")
 	require.Empty(t, s.open(), "nothing has to be done until the mons change")
-	s.Ceph.ClientIDs = map[string]uint64{"a": 4100, "b": 4100 + 3*mon.ClientIDRange, "c": 4100 + mon.ClientIDRange}
+	s.Ceph.ClientIDs = map[string]uint64{"a": 4100, "b": 4100 + 5*mon.ClientIDRange, "c": 4100 + mon.ClientIDRange}
 	require.Equal(t, []string{"main-mon-b"}, s.open())
 	s.settle()
-	require.Equal(t, s.monRun("b"), s.Services["main-mon-b"].Annotations[kube.AnnotationApart])
+	require.Equal(t, fmt.Sprintf("%d@main-mon-b'", 4100+5*mon.ClientIDRange), s.Services["main-mon-b"].Annotations[kube.AnnotationApart])
+	again := mon.Observed(monServices(s.Services), s.nodeAddress)
+	require.Equal(t, mon.Apart{Run: s.monRun("b"), ID: 4100 + 5*mon.ClientIDRange}, again[1].Apart)
 }
 
 func TestMonsThatAreNotApartBeginAnewBeforeTheMonsChange(t *testing.T) {
@@ -86,11 +107,22 @@ func TestMonsThatAreNotApartBeginAnewBeforeTheMonsChange(t *testing.T) {
 	require.Empty(t, with(s.open(), "mon-"), "nothing begins before it is approved")
 	require.Equal(t, "it is approved", s.gates()["mon-c-remove"])
 	s = fewer(t)
+	s.Ceph.ClientIDs = map[string]uint64{"b": 4100}
 	s.Ceph.ClientIDsError = ceph.Errorf(ceph.Unreached, "sessions", "mon a is unavailable")
-	require.Contains(t, s.gates()["mon-a-anew"], "the mons tell which client IDs they give: sessions: not reachable: mon a is unavailable")
+	require.Equal(t, "mons a, c say which client IDs they give", s.gates()["mon-a-anew"])
+	s = fewer(t)
+	s.node("n1").Spec.Unschedulable = true
+	require.Equal(t, "node n1 takes a pod of mon a: it is not ready, cordoned or tainted", s.gates()["mon-a-anew"])
+	s = fewer(t)
+	s.podOf(mon.Component, "a").DeletionTimestamp = &metav1.Time{Time: moment}
+	s.lookup = lookup{}
+	s.Cluster.Spec.Resources.Mon.Requests = corev1.ResourceList{"memory": resource.MustParse("3Gi")}
+	require.NotContains(t, s.open(), "mon-b", "while one that has yet to end is in quorum")
+	require.Equal(t, "the mon before it is back in quorum", s.gates()["mon-b"])
 
 	s = fewer(t)
-	s.Mons[0].Apart, s.Mons[1].Apart = s.monRun("a"), s.monRun("b")
+	s.note("a", 4100)
+	s.note("b", 4100+mon.ClientIDRange)
 	require.Equal(t, []string{"mon-c-remove"}, with(s.open(), "mon-"))
 	s.Ceph.Status.Quorum = []string{"a", "c"}
 	p := &planner{o: s.Observed, d: desired(s.Observed, helper)}
@@ -137,7 +169,7 @@ func TestMonsAreAskedOnceForTheirClientIDs(t *testing.T) {
 	asked.note(s.Observed)
 	require.True(t, asked.open(s.Observed))
 	s.Ceph.ClientIDsError = nil
-	s.Ceph.ClientIDs = map[string]uint64{"a": 4100 + mon.ClientIDRange, "b": 4100, "c": 4101}
+	s.Ceph.ClientIDs = map[string]uint64{"a": 4100 + 4*mon.ClientIDRange, "b": 4100 + mon.ClientIDRange, "c": 4100 + 2*mon.ClientIDRange}
 	asked.note(s.Observed)
 	require.True(t, asked.open(s.Observed), "that is to be written down first")
 	s.Ceph.ClientIDs["a"] = 4102

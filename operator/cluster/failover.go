@@ -74,8 +74,8 @@ func (o *Observed) watchedMons() []mon.Mon {
 		case m.MissingSince.IsZero():
 			m.MissingSince = o.Now.Truncate(time.Second)
 		}
-		if run := o.monRun(m.Name); run != "" && m.Name == o.ahead() {
-			m.Apart = run
+		if o.Ceph != nil {
+			o.seenApart(m)
 		}
 	}
 	return mons

@@ -113,22 +113,57 @@ func TestMonsAreTakenAwayAndAddedByCount(t *testing.T) {
 	require.Equal(t, "ade of ade", s.quorate())
 }
 
-// Each mon begins anew but once: from then on its client IDs are its own.
+// anew is how often mons began anew for their client IDs.
+func (s *site) anew() (n int) {
+	for _, write := range s.Writes() {
+		if strings.HasPrefix(write, "delete *v1.Pod main-mon-") {
+			n++
+		}
+	}
+	return n
+}
+
 func TestMonsBeginAnewOnceForTheirClientIDs(t *testing.T) {
 	s := clocked(t)
-	anew := func() (n int) {
-		for _, write := range s.Writes() {
-			if strings.HasPrefix(write, "delete *v1.Pod main-mon-") {
-				n++
-			}
-		}
-		return n
-	}
 	for i, count := range []int32{1, 3, 1} {
 		s.edit(func(c *v1alpha1.StorageCluster) { c.Spec.Mon.Count = count })
 		s.converge()
-		require.Equal(t, 2, anew(), "mons a and b, before c goes; not in step %d", i)
+		require.Equal(t, 2, s.anew(), "mons a and b, before c goes; not in step %d", i)
 	}
+}
+
+// A mon that was away goes on from the maximum that it knows: where another one began meanwhile.
+func TestAMonThatComesBackDuringItsFailoverGivesNoClientIDTwice(t *testing.T) {
+	s := nineMinutesWithoutNode3(t)
+	s.pass(time.Minute)
+	s.looksUntil("mon a gives IDs of its own", func() bool { return s.service("main-mon-a").Annotations[kube.AnnotationApart] != "" })
+	s.Return("node3")
+	s.looks(5)
+	require.Equal(t, "abc of abc", s.quorate())
+	require.Empty(t, s.service("main-mon-a").Annotations[kube.AnnotationApart], "mon c gives IDs there, too")
+	s.edit(func(c *v1alpha1.StorageCluster) { c.Spec.Mon.Count = 1 })
+	s.converge()
+	require.Equal(t, "a of a", s.quorate())
+}
+
+func TestALostMonWhoseServiceIsDeletedIsReplacedAllTheSame(t *testing.T) {
+	s := nineMinutesWithoutNode3(t)
+	require.NoError(t, s.Client.Delete(t.Context(), s.service("main-mon-c")))
+	s.looksUntil("another mon is there", func() bool { return s.quorate() == "abd of abd" })
+	require.Equal(t, 2, s.anew())
+}
+
+func TestAMonOnACordonedNodeIsNotRestarted(t *testing.T) {
+	s := clocked(t)
+	s.Cordon("node1")
+	s.edit(func(c *v1alpha1.StorageCluster) { c.Spec.Mon.Count = 1 })
+	s.looks(10)
+	require.Equal(t, "abc of abc", s.quorate())
+	require.Contains(t, fmt.Sprint(s.cluster().Status.Plan), "node node1 takes a pod of mon a: it is not ready, cordoned or tainted")
+	require.Zero(t, s.anew())
+	s.Uncordon("node1")
+	s.converge()
+	require.Equal(t, "a of a", s.quorate())
 }
 
 func TestAMonWhoseStoreIsGoneIsReplacedUnderAnotherName(t *testing.T) {

@@ -91,8 +91,8 @@ type CephState struct {
 	// OldClients are known while encryption is to begin; OldClientsError says why they are not.
 	OldClients      []ceph.Client
 	OldClientsError error
-	// ClientIDs that each mon in quorum gives, when that had to be asked; ClientIDsError says
-	// why they are not known.
+	// ClientIDs that mons in quorum give, when that had to be asked; ClientIDsError says why
+	// some are not known.
 	ClientIDs      map[string]uint64
 	ClientIDsError error
 }
@@ -237,7 +237,7 @@ func (r *Reconciler) observeCeph(ctx context.Context, o *Observed) {
 	if err == nil && o.encryptionChanges() && o.Cluster.Spec.Network.Encryption {
 		o.Ceph.OldClients, o.Ceph.OldClientsError = conn.OldClients(ctx)
 	}
-	if err == nil && r.apart.open(o) {
+	if err == nil {
 		r.apart.ask(ctx, o, conn)
 	}
 	if err != nil {

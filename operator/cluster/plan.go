@@ -35,6 +35,8 @@ type Step struct {
 	Apply []client.Object
 	// MonOn is the node of a new mon, which has to be fit for one at that moment.
 	MonOn string
+	// RestartOn is the node of a mon that restarts, which has to take pods at that moment.
+	RestartOn string
 	// SetOut takes an OSD out of the placement of data, or back in.
 	SetOut *SetOut
 	// SetWeight gives an OSD another CRUSH weight.
@@ -121,6 +123,8 @@ type planner struct {
 	up      *change
 	steps   []Step
 	rolling []restarting // the OSDs whose pods are being replaced
+	// anew: that a mon begins anew for its client IDs is one of the steps.
+	anew bool
 	// restartsMon: one is being restarted, or joins, and until it is in quorum no other does.
 	restartsMon bool
 }

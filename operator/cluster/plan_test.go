@@ -90,7 +90,7 @@ func running(t *testing.T) *scene {
 	}
 	s.lookup = lookup{}
 	for i := range s.Mons {
-		s.Mons[i].Apart = s.monRun(s.Mons[i].Name)
+		s.Mons[i].Apart = mon.Apart{Run: s.monRun(s.Mons[i].Name), ID: uint64(i+1) * mon.ClientIDRange}
 	}
 	s.settle()
 	require.Empty(t, s.open())

@@ -36,8 +36,8 @@ const (
 	// AnnotationJoined of a mon's Service says that the mon was in quorum: it does not
 	// run without its store any more.
 	AnnotationJoined = "cairn.storage/was-in-quorum"
-	// AnnotationApart of a mon's Service is the run of the mon (its pod's UID, and how often
-	// that has begun anew) that gives client IDs which no mon gave before.
+	// AnnotationApart of a mon's Service is a client ID, and the run of the mon (its pod and
+	// container) that gave it and gives only such as no mon gave before it began: ID@RUN.
 	AnnotationApart = "cairn.storage/client-ids-of-its-own"
 	// AnnotationFSID of a mon's Service, or of an OSD's claim, is the fsid of the cluster that it is of.
 	AnnotationFSID = "cairn.storage/fsid"

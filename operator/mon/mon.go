@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -41,9 +42,14 @@ type Mon struct {
 	// Joined is true once it was seen in quorum: its store knows what the others
 	// know, and it never begins anew under this name.
 	Joined bool
-	// Apart is the run of the mon, of which it was seen that it gives client IDs that no
-	// mon gave before it began.
-	Apart string
+	// Apart is its run of which was seen that it gives client IDs that no mon gave before it began.
+	Apart Apart
+}
+
+// Apart is a run of a mon, and an ID that it gave in it.
+type Apart struct {
+	Run string
+	ID  uint64
 }
 
 // ObjectName of a mon's Service and Deployment.
@@ -93,7 +99,7 @@ func Observed(services []corev1.Service, hostAddress func(node string) string) [
 		// What cannot be read counts as never seen: the time begins anew.
 		m.MissingSince, _ = time.Parse(time.RFC3339, service.Annotations[kube.AnnotationMissing])
 		m.Joined = service.Annotations[kube.AnnotationJoined] == "true"
-		m.Apart = service.Annotations[kube.AnnotationApart]
+		m.Apart = parseApart(service.Annotations[kube.AnnotationApart])
 		if m.Address == corev1.ClusterIPNone {
 			m.Address = cmp.Or(service.Annotations[kube.AnnotationAddress], hostAddress(m.Node))
 		}
@@ -101,6 +107,16 @@ func Observed(services []corev1.Service, hostAddress func(node string) string) [
 	}
 	slices.SortFunc(mons, func(a, b Mon) int { return strings.Compare(a.Name, b.Name) })
 	return mons
+}
+
+// parseApart reads ID@RUN. What cannot be read counts as never seen.
+func parseApart(text string) Apart {
+	id, run, _ := strings.Cut(text, "@")
+	number, err := strconv.ParseUint(id, 10, 64)
+	if err != nil || run == "" {
+		return Apart{}
+	}
+	return Apart{Run: run, ID: number}
 }
 
 // Assign returns the mons that there should be: those that are, and as many new

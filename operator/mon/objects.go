@@ -40,8 +40,8 @@ func Service(cluster *v1alpha1.StorageCluster, fsid string, m Mon) *corev1.Servi
 	if m.Joined {
 		service.Annotations[kube.AnnotationJoined] = "true"
 	}
-	if m.Apart != "" {
-		service.Annotations[kube.AnnotationApart] = m.Apart
+	if m.Apart.Run != "" {
+		service.Annotations[kube.AnnotationApart] = fmt.Sprintf("%d@%s", m.Apart.ID, m.Apart.Run)
 	}
 	if OnHost(cluster) {
 		service.Spec.ClusterIP = corev1.ClusterIPNone

@@ -23,18 +23,20 @@ func (c *Cluster) ClientIDs(ctx context.Context) (map[string]uint64, error) {
 	}
 	defer c.mu.Unlock()
 	ids := map[string]uint64{}
+	var failed error
 	for i, mon := range c.quorum {
 		id, set := c.ids[mon]
-		if !set && c.ids != nil {
-			return nil, ceph.Errorf(ceph.Unreached, "sessions", "mon %s is unavailable", mon)
-		}
-		if !set {
+		switch {
+		case set:
+			ids[mon] = id
+		case c.ids != nil:
+			failed = ceph.Errorf(ceph.Unreached, "sessions", "mon %s is unavailable", mon)
+		default:
 			c.asked++
-			id = uint64(i+1)<<40 + c.asked
+			ids[mon] = uint64(i+1)<<40 + c.asked
 		}
-		ids[mon] = id
 	}
-	return ids, nil
+	return ids, failed
 }
 
 // SetClientIDs says which ID each mon gives next; one that is not named has none to give.

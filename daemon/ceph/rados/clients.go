@@ -24,13 +24,17 @@ type monSession struct {
 
 // OldClients asks each mon in quorum for its sessions.
 func (c *conn) OldClients(ctx context.Context) ([]ceph.Client, error) {
-	var clients []ceph.Client
-	err := c.everySession(ctx, func(_ string, sessions []monSession) error {
-		clients = append(clients, oldClients(sessions)...)
-		return nil
-	})
-	if err != nil {
+	var status statusAnswer
+	if err := c.ask(ctx, command{"prefix": "status"}, &status); err != nil {
 		return nil, err
+	}
+	var clients []ceph.Client
+	for _, mon := range status.QuorumNames {
+		sessions, err := c.sessions(ctx, mon)
+		if err != nil {
+			return nil, err
+		}
+		clients = append(clients, oldClients(sessions)...)
 	}
 	slices.SortFunc(clients, func(a, b ceph.Client) int { return strings.Compare(a.User+a.Address, b.User+b.Address) })
 	return slices.Compact(clients), nil
@@ -39,38 +43,27 @@ func (c *conn) OldClients(ctx context.Context) ([]ceph.Client, error) {
 // ClientIDs finds itself among the sessions of each mon in quorum: who asks one mon by
 // its name logs in to it once more, and gets another ID from it (src/mon/MonClient.cc).
 func (c *conn) ClientIDs(ctx context.Context) (map[string]uint64, error) {
-	own := c.rados.GetInstanceID()
-	ids := map[string]uint64{}
-	err := c.everySession(ctx, func(mon string, sessions []monSession) error {
+	var status statusAnswer
+	if err := c.ask(ctx, command{"prefix": "status"}, &status); err != nil {
+		return nil, err
+	}
+	own, ids := c.rados.GetInstanceID(), map[string]uint64{}
+	var failed error
+	for _, mon := range status.QuorumNames {
+		sessions, err := c.sessions(ctx, mon)
 		for _, s := range sessions {
 			if s.ID != own && strings.HasSuffix(c.addrs, fmt.Sprintf("/%d", s.Socket.Nonce)) {
 				ids[mon] = max(ids[mon], s.ID)
 			}
 		}
-		if ids[mon] == 0 {
-			return ceph.Errorf(ceph.Unexpected, "sessions", "mon %s does not name the client that asks it", mon)
+		if _, told := ids[mon]; !told && err == nil {
+			err = ceph.Errorf(ceph.Unexpected, "sessions", "mon %s does not name the client that asks it", mon)
 		}
-		return nil
-	})
-	return ids, err
-}
-
-// everySession asks each mon in quorum for its sessions.
-func (c *conn) everySession(ctx context.Context, do func(mon string, sessions []monSession) error) error {
-	var status statusAnswer
-	if err := c.ask(ctx, command{"prefix": "status"}, &status); err != nil {
-		return err
-	}
-	for _, mon := range status.QuorumNames {
-		sessions, err := c.sessions(ctx, mon)
-		if err == nil {
-			err = do(mon, sessions)
-		}
-		if err != nil {
-			return err
+		if failed == nil {
+			failed = err
 		}
 	}
-	return nil
+	return ids, failed
 }
 
 func (c *conn) sessions(ctx context.Context, mon string) (sessions []monSession, err error) {

@@ -6,7 +6,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/operator/kube"
@@ -17,7 +16,7 @@ const firstMaxID = 4096
 
 // giver is a mon that runs, and gives clients IDs as Ceph's AuthMonitor does.
 type giver struct {
-	run     types.UID
+	run     string
 	last    uint64
 	settled bool // it has had the time to ask for a range
 }
@@ -73,12 +72,16 @@ func (w *World) giveIDs(pods []*corev1.Pod) {
 func (w *World) begin(name string, pod *corev1.Pod, own, others uint64) {
 	var live corev1.Pod
 	require.NoError(w.t, w.Client.Get(w.context(), client.ObjectKeyFromObject(pod), &live))
-	if g := w.givers[name]; g == nil || g.run != live.UID {
+	run := string(live.UID)
+	for i := range live.Status.ContainerStatuses {
+		run += live.Status.ContainerStatuses[i].ContainerID
+	}
+	if g := w.givers[name]; g == nil || g.run != run {
 		from := own
 		if own == firstMaxID {
 			from = others
 		}
-		w.givers[name] = &giver{run: live.UID, last: from}
+		w.givers[name] = &giver{run: run, last: from}
 	}
 }
 

@@ -49,6 +49,7 @@ type World struct {
 	monmap   []string
 	quorum   []string
 	quorate  bool
+	returns  int // of pods
 	givers   map[string]*giver
 	given    map[uint64]string // client ID → mon
 	maxID    uint64            // that was ever stored
@@ -133,9 +134,19 @@ func (w *World) Lose(name string) {
 // Freeze has nothing run on a node any more, while Kubernetes calls it ready.
 func (w *World) Freeze(name string) { w.lost[name] = true }
 
-// Return has a node that was lost run what it ran before.
+// Return has a node that was lost run what it ran before, in other containers.
 func (w *World) Return(name string) {
 	w.lost[name] = false
+	var pods corev1.PodList
+	require.NoError(w.t, w.Client.List(w.context(), &pods, client.InNamespace(w.Namespace)))
+	for i := range pods.Items {
+		if pod := &pods.Items[i]; pod.Spec.NodeName == name && pod.Status.Phase == corev1.PodRunning {
+			w.returns++
+			container := pod.Spec.Containers[0]
+			pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: container.Name, Image: container.Image, ContainerID: fmt.Sprintf("containerd://%d", w.returns)}}
+			require.NoError(w.t, w.Client.Status().Update(w.context(), pod))
+		}
+	}
 	w.setReady(w.context(), name, corev1.ConditionTrue)
 }
 
