@@ -83,7 +83,7 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 		}
 	}
 	if s.RestartOn != "" {
-		if err := r.mayRestart(ctx, o.Cluster, s.RestartOn); err != nil {
+		if err := r.mayRestart(ctx, o, s.RestartOn); err != nil {
 			return err
 		}
 	}
@@ -121,14 +121,30 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 // fitForMon fails when a node, as the server knows it now, cannot have a mon. A list of
 // nodes that is old would put the mon where the lost one was, until it is lost as well.
 func (r *Reconciler) fitForMon(ctx context.Context, o *Observed, name string) error {
+	node, err := r.nodeNow(ctx, name)
+	if err == nil && len(monNodes(&Observed{Cluster: o.Cluster, Nodes: []corev1.Node{*node}})) == 0 {
+		err = fmt.Errorf("node %s is not ready, or not for mons any more", name)
+	}
+	return err
+}
+
+// mayRestart fails when a mon's pod that is deleted would not run again on its node, as
+// the server knows the node now.
+func (r *Reconciler) mayRestart(ctx context.Context, o *Observed, name string) error {
+	node, err := r.nodeNow(ctx, name)
+	if err == nil && !takesPods(node, o.Cluster) {
+		err = fmt.Errorf("node %s takes no pods now", name)
+	}
+	return err
+}
+
+// nodeNow is a node as the server knows it.
+func (r *Reconciler) nodeNow(ctx context.Context, name string) (*corev1.Node, error) {
 	var node corev1.Node
 	if err := r.Live.Get(ctx, client.ObjectKey{Name: name}, &node); err != nil {
-		return fmt.Errorf("read node %s: %w", name, err)
+		return nil, fmt.Errorf("read node %s: %w", name, err)
 	}
-	if len(monNodes(&Observed{Cluster: o.Cluster, Nodes: []corev1.Node{node}})) == 0 {
-		return fmt.Errorf("node %s is not ready, or not for mons any more", name)
-	}
-	return nil
+	return &node, nil
 }
 
 // deleteAll deletes what a step deletes, in order.

@@ -9,7 +9,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/daemon/ceph"
@@ -197,29 +196,11 @@ func (p *planner) beginAnew(m mon.Mon, leaving string) {
 	case s.Gate != "":
 	case p.o.Ceph.ClientIDsError != nil:
 		s.Gate = fmt.Sprintf("mons %s say which client IDs they give", strings.Join(p.o.silentMons(), ", "))
-	case !takesMon(p.o.node(m.Node), p.o.Cluster):
+	case !takesPods(p.o.node(m.Node), p.o.Cluster):
 		s.Gate = fmt.Sprintf("node %s takes a pod of mon %s: it is not ready, cordoned or tainted", m.Node, m.Name)
 	default:
 		s.Delete, s.RestartOn, p.restartsMon = append(s.Delete, pod), m.Node, true
 	}
 	s.Risk = v1alpha1.RiskRestart
 	p.add(s)
-}
-
-// takesMon reports whether a mon's pod that is deleted runs again on its node.
-func takesMon(node *corev1.Node, cluster *v1alpha1.StorageCluster) bool {
-	return node != nil && kube.NodeReady(node) && !node.Spec.Unschedulable && tolerated(node.Spec.Taints, cluster.Spec.Placement.Tolerations)
-}
-
-// mayRestart fails when a mon's pod that is deleted would not run again on its node, as
-// the server knows the node now.
-func (r *Reconciler) mayRestart(ctx context.Context, cluster *v1alpha1.StorageCluster, name string) error {
-	var node corev1.Node
-	if err := r.Live.Get(ctx, client.ObjectKey{Name: name}, &node); err != nil {
-		return fmt.Errorf("read node %s: %w", name, err)
-	}
-	if !takesMon(&node, cluster) {
-		return fmt.Errorf("node %s takes no pods now", name)
-	}
-	return nil
 }

@@ -207,11 +207,17 @@ func monNodes(o *Observed) (nodes []corev1.Node) {
 		if mon.OnHost(o.Cluster) && o.nodeAddress(node.Name) == "" {
 			continue
 		}
-		if kube.NodeReady(node) && selector.Matches(labels.Set(node.Labels)) && tolerated(node.Spec.Taints, o.Cluster.Spec.Placement.Tolerations) {
+		if takesPods(node, o.Cluster) && selector.Matches(labels.Set(node.Labels)) {
 			nodes = append(nodes, *node)
 		}
 	}
 	return nodes
+}
+
+// takesPods reports whether a pod of the cluster's daemons that is made now runs on a node;
+// not on one that is not known.
+func takesPods(node *corev1.Node, cluster *v1alpha1.StorageCluster) bool {
+	return node != nil && kube.NodeReady(node) && tolerated(node.Spec.Taints, cluster.Spec.Placement.Tolerations)
 }
 
 func tolerated(taints []corev1.Taint, tolerations []corev1.Toleration) bool {

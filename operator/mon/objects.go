@@ -1,6 +1,7 @@
 package mon
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"strconv"
@@ -117,30 +118,29 @@ const clientIDsName = "CLIENT_IDS"
 
 // HasRange reports whether the mon of a Deployment sets aside that many.
 func HasRange(d *appsv1.Deployment) bool {
+	return variable(d, clientIDsName) == strconv.Itoa(ClientIDRange)
+}
+
+// variable of a mon's Deployment; empty for none.
+func variable(d *appsv1.Deployment, name string) string {
 	for _, container := range d.Spec.Template.Spec.Containers {
 		for _, env := range container.Env {
-			if env.Name == clientIDsName && env.Value == strconv.Itoa(ClientIDRange) {
-				return true
+			if env.Name == name && env.Value != "" {
+				return env.Value
 			}
 		}
 	}
-	return false
+	return ""
 }
 
 // addvName is the variable with the map that a mon's store is made with.
 const addvName = "ADDV"
 
 func firstMap(live *appsv1.Deployment, otherwise string) string {
-	if live != nil {
-		for _, container := range live.Spec.Template.Spec.Containers {
-			for _, env := range container.Env {
-				if env.Name == addvName && env.Value != "" {
-					return env.Value
-				}
-			}
-		}
+	if live == nil {
+		return otherwise
 	}
-	return otherwise
+	return cmp.Or(variable(live, addvName), otherwise)
 }
 
 // addv are the founders as monmaptool takes them.
