@@ -5,9 +5,13 @@ package e2e
 import (
 	"context"
 	"os"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/cairn-storage/cairn/tests/e2e/kubectl"
@@ -128,18 +132,36 @@ func find(t *testing.T, name string) story.Step {
 	return story.Step{}
 }
 
-// describe prints what a person would look at first.
+// describe prints what a person would look at first: little of it, because what is
+// printed last is what is read.
 func describe(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 30*time.Second)
 	defer cancel()
 	for _, args := range [][]string{
-		{"get", "storagecluster,blockpool,nodestorage", "-A"}, {"get", "pods", "-A", "-o", "wide"},
-		{"get", "pvc,pv,volumeattachment", "-A"}, {"get", "events", "-A", "--sort-by=.lastTimestamp"},
-		{"-n", kubectl.Namespace, "logs", "deployment/cairn-operator", "--tail=40", "--all-pods"},
+		{"-n", kubectl.Namespace, "logs", "deployment/cairn-operator", "--tail=15", "--all-pods"},
+		{"get", "pvc,pv,volumeattachment", "-A"},
+		{"get", "events", "-A", "--sort-by=.lastTimestamp", "--field-selector=type=Warning,reason!=MissingClusterDNS"},
+		{"get", "pods", "-A", "-o", "wide"},
+		{"get", "storagecluster,blockpool,nodestorage", "-A"},
 	} {
 		out, err := kubectl.Run(ctx, args...)
-		t.Logf("kubectl %v: %v\n%s", args, err, last(out, 6000))
+		lines := slices.DeleteFunc(strings.Split(out, "\n"), func(line string) bool { return atRest.MatchString(line) })
+		t.Logf("kubectl %v: %v\n%s", args, err, last(strings.Join(lines, "\n"), 3000))
+	}
+	nodes, err := lab.Nodes()
+	assert.NoError(t, err)
+	for _, node := range nodes {
+		out, err := node.Exec(ctx, "ps", "-eo", "pid,ppid,etimes,stat,wchan:32,args")
+		lines := slices.DeleteFunc(strings.Split(out, "\n"), func(line string) bool { return !works.MatchString(line) })
+		t.Logf("%s, processes that may hang: %v\n%s", node.Name, err, last(strings.Join(lines, "\n"), 1500))
 	}
 }
+
+var (
+	// atRest is a pod that runs or has ended, of which nothing needs to be known.
+	atRest = regexp.MustCompile(`\s((1/1|2/2|3/3|4/4|5/5|6/6|7/7)\s+Running|0/1\s+Completed)\s`)
+	// works is a process of a Job on stores and disks, or one that waits for a device.
+	works = regexp.MustCompile(`ceph-(objectstore|monstore|kvstore|bluestore)-?tool|cairn-daemon (mon|osd)|\sD\S*\s`)
+)
 
 func last(text string, n int) string { return text[max(0, len(text)-n):] }
