@@ -34,7 +34,7 @@ func (p *Preparer) database(ctx context.Context, request Request, data block, ou
 	if b.name == data.name {
 		return nil, request.refusedDB(OtherOSD, "it is the device of osd.%d itself", request.ID)
 	}
-	d, err := lockDevice(ctx, p.host, b)
+	d, err := lockDevice(ctx, p.host, b, p.patience)
 	if err != nil {
 		return nil, fmt.Errorf("prepare DB device %s: %w", request.DB, err)
 	}

@@ -43,13 +43,14 @@ const (
 
 // Preparer makes OSDs on devices.
 type Preparer struct {
-	host Host
-	run  func(ctx context.Context, name string, args ...string) error
-	feed feeder
+	host     Host
+	run      func(ctx context.Context, name string, args ...string) error
+	feed     feeder
+	patience time.Duration
 }
 
 // NewPreparer makes a preparer for the devices of a host.
-func NewPreparer(host Host) *Preparer { return &Preparer{host: host, run: run, feed: feed} }
+func NewPreparer(host Host) *Preparer { return &Preparer{host: host, run: run, feed: feed, patience: patience} }
 
 // Prepare brings the request's OSD to its directory: activates it when the
 // device bears it, makes it when the device is blank, and else refuses and
@@ -63,7 +64,7 @@ func (p *Preparer) Prepare(ctx context.Context, request Request) (Outcome, error
 	if err != nil {
 		return "", err
 	}
-	d, err := lockDevice(ctx, p.host, b)
+	d, err := lockDevice(ctx, p.host, b, p.patience)
 	if err != nil {
 		return "", fmt.Errorf("prepare device %s: %w", request.Device, err)
 	}
@@ -110,13 +111,16 @@ func (p *Preparer) find(device string) (block, error) {
 // lockRetry is how often a taken lock is tried for.
 const lockRetry = 100 * time.Millisecond
 
-// lockDevice waits until nobody else prepares or wipes the device. The lock lasts
+// lockDevice waits until nobody else prepares, wipes or serves from the device, but not
+// for longer than its patience: an error is seen, and the try is repeated. The lock lasts
 // until the device is closed.
-func lockDevice(ctx context.Context, host Host, b block) (*device, error) {
+func lockDevice(ctx context.Context, host Host, b block, patience time.Duration) (*device, error) {
 	d, err := openDevice(host, b)
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("another program has kept it locked for %s", patience))
+	defer cancel()
 	tick := time.NewTicker(lockRetry)
 	defer tick.Stop()
 	for {
@@ -130,7 +134,7 @@ func lockDevice(ctx context.Context, host Host, b block) (*device, error) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("another program prepares or wipes it: %w", ctx.Err()), d.Close())
+			return nil, errors.Join(context.Cause(ctx), d.Close())
 		}
 	}
 }

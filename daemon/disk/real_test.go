@@ -120,6 +120,27 @@ func TestUseIsSeen(t *testing.T) {
 	require.Equal(t, v1alpha1.DeviceCannotBeProbed, host.inventory(inventory)["disk"].Reason)
 }
 
+// A lock that is never let go ends a preparation with an error that says so: a wait for
+// ever would be seen by nobody.
+func TestALockThatIsKeptIsNamed(t *testing.T) {
+	host := newRealHost(t)
+	path := host.add("disk", testSize)
+	file, err := os.Open(path)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = file.Close() })
+	require.NoError(t, unix.Flock(int(file.Fd()), unix.LOCK_EX))
+
+	p := NewPreparer(host.Host)
+	p.patience = 3 * lockRetry
+	_, err = p.Prepare(t.Context(), host.request(path, "osd"))
+	require.ErrorContains(t, err, "another program has kept it locked for 300ms")
+	require.NoDirExists(t, filepath.Join(host.dir, "osd"))
+
+	require.NoError(t, file.Close())
+	_, err = p.Prepare(t.Context(), host.request(path, "osd"))
+	require.NoError(t, err)
+}
+
 func TestIdlePollRunsNoProcess(t *testing.T) {
 	host := newRealHost(t)
 	path := host.add("disk", testSize)

@@ -159,9 +159,7 @@ func (w *Wiper) label(ctx context.Context, b block) (*label, error) {
 
 // wipe empties one disk, unless it turns out to be in use or another's.
 func (w *Wiper) wipe(ctx context.Context, request WipeRequest, b block) error {
-	locking, cancel := context.WithTimeout(ctx, w.patience)
-	defer cancel()
-	lock, err := lockDevice(locking, w.host, b)
+	lock, err := lockDevice(ctx, w.host, b, w.patience)
 	if err != nil {
 		return err
 	}
