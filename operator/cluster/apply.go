@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -13,6 +14,7 @@ import (
 	"github.com/cairn-storage/cairn/daemon/ceph"
 	"github.com/cairn-storage/cairn/operator/connection"
 	"github.com/cairn-storage/cairn/operator/kube"
+	"github.com/cairn-storage/cairn/operator/mon"
 	"github.com/cairn-storage/cairn/operator/osd"
 )
 
@@ -82,8 +84,8 @@ func (r *Reconciler) do(ctx context.Context, o *Observed, s Step) error {
 			return err
 		}
 	}
-	if s.RestartOn != "" {
-		if err := r.mayRestart(ctx, o, s.RestartOn); err != nil {
+	if s.RestartMon != "" {
+		if err := r.mayRestart(ctx, o, s.RestartMon); err != nil {
 			return err
 		}
 	}
@@ -128,14 +130,33 @@ func (r *Reconciler) fitForMon(ctx context.Context, o *Observed, name string) er
 	return err
 }
 
-// mayRestart fails when a mon's pod that is deleted would not run again on its node, as
-// the server knows the node now.
+// mayRestart fails when a mon's pod that is deleted would not be made anew, or not run on
+// its node, as the server knows the node and what it admits now.
 func (r *Reconciler) mayRestart(ctx context.Context, o *Observed, name string) error {
-	node, err := r.nodeNow(ctx, name)
-	if err == nil && !takesPods(node, o.Cluster) {
-		err = fmt.Errorf("node %s takes no pods now", name)
+	live := o.Deployments[mon.ObjectName(o.Cluster, name)]
+	if live == nil {
+		return fmt.Errorf("mon %s has no Deployment that would start it again", name)
 	}
-	return err
+	m := o.mon(name)
+	node, err := r.nodeNow(ctx, m.Node)
+	if err != nil {
+		return err
+	}
+	if !takesPods(node, o.Cluster) {
+		return fmt.Errorf("node %s takes no pods now", m.Node)
+	}
+	template := live.Spec.Template
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: live.Name + "-", Namespace: live.Namespace, Labels: template.Labels, Annotations: template.Annotations}, Spec: template.Spec}
+	if err := r.Client.Create(ctx, pod, client.DryRunAll); err != nil && !exceedsQuota(err) {
+		return fmt.Errorf("the pod of mon %s would not be made anew: %w", name, err)
+	}
+	return nil
+}
+
+// exceedsQuota tells a refusal because of a ResourceQuota, of which a pod that is deleted
+// gives its part back.
+func exceedsQuota(err error) bool {
+	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota")
 }
 
 // nodeNow is a node as the server knows it.

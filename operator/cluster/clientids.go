@@ -47,7 +47,9 @@ func (o *Observed) monRun(name string) string {
 	}
 	run := string(pod.UID)
 	for i := range pod.Status.ContainerStatuses {
-		run += "/" + pod.Status.ContainerStatuses[i].ContainerID
+		if c := &pod.Status.ContainerStatuses[i]; c.Name == mon.Component {
+			run += "/" + c.ContainerID
+		}
 	}
 	return run
 }
@@ -63,7 +65,7 @@ func (o *Observed) seenApart(m *mon.Mon) {
 	if !asked || run == "" {
 		return
 	}
-	ahead, alone := len(o.silentMons()) == 0, true
+	ahead, alone := o.Ceph.ClientIDsError == nil, true
 	for name, id := range o.Ceph.ClientIDs {
 		if name != m.Name {
 			ahead = ahead && own >= id+mon.ClientIDRange/2
@@ -110,15 +112,21 @@ func (a *apart) ask(ctx context.Context, o *Observed, conn ceph.Conn) {
 	o.Ceph.ClientIDs, o.Ceph.ClientIDsError = conn.ClientIDs(ctx)
 	for name := range o.Ceph.ClientIDs {
 		if !slices.Contains(o.Ceph.Status.Quorum, name) { // they elect
-			o.Ceph.ClientIDs, o.Ceph.ClientIDsError = nil, ceph.Errorf(ceph.Unreached, "sessions", "the mons elect")
+			o.Ceph.ClientIDs = nil
 			break
 		}
+	}
+	if o.Ceph.ClientIDsError == nil && len(o.silentMons()) > 0 {
+		o.Ceph.ClientIDsError = ceph.Errorf(ceph.Unreached, "sessions", "the mons elect")
 	}
 	a.note(o)
 }
 
-// open reports whether something may be learnt from the mons.
+// open reports whether something may be learnt from the mons: before they change, always.
 func (a *apart) open(o *Observed) bool {
+	if have := o.watchedMons(); len(o.assign(have)) > len(have) || o.retiring(have) != nil {
+		return true
+	}
 	known := true
 	for _, m := range o.Mons {
 		known = known && (!o.inQuorum(m) || m.Apart.Run == o.monRun(m.Name))
@@ -130,7 +138,7 @@ func (a *apart) open(o *Observed) bool {
 
 // note that nothing more can be learnt, when all have told and nothing is to be written down.
 func (a *apart) note(o *Observed) {
-	if o.Ceph.ClientIDsError != nil || len(o.silentMons()) > 0 {
+	if o.Ceph.ClientIDsError != nil {
 		return
 	}
 	for _, m := range o.Mons {
@@ -163,7 +171,8 @@ func (o *Observed) monRuns() string {
 // apartGap says which mon is not apart, of those that stay when one leaves (empty: when
 // one joins), and adds the step that it begins anew.
 func (p *planner) apartGap(leaving string) string {
-	for _, m := range p.o.watchedMons() {
+	watched := p.o.watchedMons()
+	for i, m := range watched {
 		live := p.o.Deployments[mon.ObjectName(p.o.Cluster, m.Name)]
 		switch {
 		case m.Name == leaving || !p.o.inMap(m) || p.o.begun[m.Name] || live == nil || !mon.HasRange(live):
@@ -172,6 +181,8 @@ func (p *planner) apartGap(leaving string) string {
 			return fmt.Sprintf("mon %s has restarted", m.Name)
 		case !p.o.inQuorum(m):
 			continue
+		case m.Apart != p.o.Mons[i].Apart:
+			return fmt.Sprintf("it is written down which client IDs mon %s gives", m.Name)
 		}
 		if run := p.o.monRun(m.Name); run == "" || run != m.Apart.Run {
 			p.beginAnew(m, leaving)
@@ -181,14 +192,20 @@ func (p *planner) apartGap(leaving string) string {
 	return ""
 }
 
-// beginAnew restarts a mon: it goes on from the maximum that is stored now.
+// beginAnew restarts a mon: it goes on from the maximum that is stored now. All others
+// are in quorum then, but those that are lost, or that nothing has on record.
 func (p *planner) beginAnew(m mon.Mon, leaving string) {
 	if p.anew {
 		return
 	}
 	p.anew = true
+	except := append(p.lost(), m.Name)
+	if p.o.mon(leaving) == nil {
+		except = append(except, leaving)
+	}
 	s := step("mon-"+m.Name+"-anew", "restart mon "+m.Name+", to give client IDs that no mon gave before",
-		"the mons are about to change: Ceph's then give some IDs twice, and OSDs take a write under such an ID for one that they have made", p.quorumGap(m.Name, leaving))
+		"the mons are about to change: Ceph's then give some IDs twice, and OSDs take a write under such an ID for one that they have made", p.quorumGap(except...))
+	s.RestartMon = m.Name
 	pod := p.o.monPod(m.Name)
 	switch {
 	case pod == nil || pod.DeletionTimestamp != nil:
@@ -199,7 +216,7 @@ func (p *planner) beginAnew(m mon.Mon, leaving string) {
 	case !takesPods(p.o.node(m.Node), p.o.Cluster):
 		s.Gate = fmt.Sprintf("node %s takes a pod of mon %s: it is not ready, cordoned or tainted", m.Node, m.Name)
 	default:
-		s.Delete, s.RestartOn, p.restartsMon = append(s.Delete, pod), m.Node, true
+		s.Delete, p.restartsMon = append(s.Delete, pod), true
 	}
 	s.Risk = v1alpha1.RiskRestart
 	p.add(s)

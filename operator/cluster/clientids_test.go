@@ -32,7 +32,7 @@ func TestAMonIsApartThatBeganAfterAllOthers(t *testing.T) {
 	}{
 		"one that is a range further":  {ids: map[string]uint64{"a": 4100, "b": 4101, "c": 4100 + r}, want: []string{"c"}},
 		"not when two began together":  {ids: map[string]uint64{"a": 4100, "b": 4101 + r, "c": 5000 + r}},
-		"nor when one says nothing":    {ids: map[string]uint64{"a": 4100, "c": 4101 + r}},
+		"nor when one says nothing":    {ids: map[string]uint64{"a": 4100, "c": 4101 + r}, change: func(s *scene) { s.silent("b") }},
 		"nor when none can be asked":   {},
 		"one alone is behind of none":  {ids: map[string]uint64{"a": 4100}, change: func(s *scene) { s.only("a") }, want: []string{"a"}},
 		"it goes on to be so":          {ids: map[string]uint64{"a": 4100, "b": 4100 + 3*r, "c": 4100 + 2*r}, change: func(s *scene) { s.note("c", 4100+2*r) }, want: []string{"b", "c"}},
@@ -59,6 +59,11 @@ func TestAMonIsApartThatBeganAfterAllOthers(t *testing.T) {
 			require.Equal(t, test.want, apart)
 		})
 	}
+}
+
+// silent is a mon that did not say which client IDs it gives.
+func (s *scene) silent(name string) {
+	s.Ceph.ClientIDsError = ceph.Errorf(ceph.Unreached, "sessions", "mon %s is unavailable", name)
 }
 
 // only these mons are in quorum.
@@ -108,7 +113,7 @@ func TestMonsThatAreNotApartBeginAnewBeforeTheMonsChange(t *testing.T) {
 	require.Equal(t, "it is approved", s.gates()["mon-c-remove"])
 	s = fewer(t)
 	s.Ceph.ClientIDs = map[string]uint64{"b": 4100}
-	s.Ceph.ClientIDsError = ceph.Errorf(ceph.Unreached, "sessions", "mon a is unavailable")
+	s.silent("a")
 	require.Equal(t, "mons a, c say which client IDs they give", s.gates()["mon-a-anew"])
 	s = fewer(t)
 	s.node("n1").Spec.Unschedulable = true
@@ -131,6 +136,13 @@ func TestMonsThatAreNotApartBeginAnewBeforeTheMonsChange(t *testing.T) {
 	require.Empty(t, p.apartGap("c"))
 
 	s = fewer(t)
+	s.note("a", 4100)
+	s.began("a")
+	s.Ceph.ClientIDs = map[string]uint64{"a": 4100 + 4*mon.ClientIDRange, "b": 4100, "c": 4101}
+	require.Equal(t, "it is written down which client IDs mon a gives", s.gates()["mon-c-remove"])
+	require.NotContains(t, s.open(), "mon-b-anew", "else it would not be known of mon a any more")
+
+	s = fewer(t)
 	for _, name := range []string{"main-mon-a", "main-mon-b"} {
 		s.Deployments[name].Spec.Template.Spec.Containers[0].Env = nil // of an earlier Cairn
 	}
@@ -143,7 +155,9 @@ func TestAMonThatRestartsIsNotChosenToGoForThat(t *testing.T) {
 	s.Ceph.Status.Quorum = []string{"b", "c"}
 	s.Mons[0].MissingSince = s.Now.Add(-10 * time.Second)
 	require.Equal(t, "c", s.retiring(s.Mons).Name)
-	s.Mons[0].MissingSince = s.Now.Add(-aRestart)
+	s.Mons[0].MissingSince = s.Now.Add(-9 * time.Minute)
+	require.Equal(t, "c", s.retiring(s.Mons).Name, "a store may be large, and an image have to be fetched")
+	s.Mons[0].MissingSince = s.Now.Add(-10 * time.Minute)
 	require.Equal(t, "a", s.retiring(s.Mons).Name)
 }
 

@@ -164,12 +164,20 @@ func same(a, b *policyv1.PodDisruptionBudget) bool {
 	return err == nil && left == right
 }
 
-// nodeLost names the nodes that do not answer, and their daemons.
-func nodeLost(o *Observed, _ *Desired, _ []Step) *v1alpha1.Blocker {
-	if lost := disruption.Lost(o.drain()); lost != "" {
-		return blocker(v1alpha1.ReasonNodeLost, "%s", lost)
+// nodeLost names the nodes that do not answer, their daemons, and what holds up another
+// mon in the place of a lost one.
+func nodeLost(o *Observed, _ *Desired, steps []Step) *v1alpha1.Blocker {
+	lost := disruption.Lost(o.drain())
+	if lost == "" {
+		return nil
 	}
-	return nil
+	for _, s := range steps {
+		if s.Gate != "" && (s.RestartMon != "" || s.RemoveMon != "") {
+			lost += fmt.Sprintf(". To %s waits until %s", s.What, s.Gate)
+			break
+		}
+	}
+	return blocker(v1alpha1.ReasonNodeLost, "%s", lost)
 }
 
 // drainBlocked says of cordoned nodes what their drain waits for.

@@ -43,7 +43,7 @@ func (d *Desired) desireMons(o *Observed) []mon.Mon {
 		return withoutMon(have, d.Retiring.Name)
 	}
 	for _, m := range have {
-		if o.lost(m) {
+		if o.Ceph != nil && o.lost(m) {
 			d.Problems = append(d.Problems, osd.Problem{Reason: v1alpha1.ReasonMonLost, Message: fmt.Sprintf(
 				"mon %s on node %s is out of quorum since %s, and no other ready node that matches spec.placement.nodeSelector can take its place. Bring the node back, or add one",
 				m.Name, m.Node, m.MissingSince.UTC().Format(time.RFC3339))})
@@ -190,7 +190,7 @@ func (o *Observed) standing(m mon.Mon) int {
 	switch {
 	case !o.inMap(m):
 		return 0
-	case !o.inQuorum(m) && !m.MissingSince.IsZero() && o.Now.Sub(m.MissingSince) >= aRestart:
+	case !o.inQuorum(m) && o.lost(m):
 		return 1
 	}
 	return 2

@@ -7,6 +7,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/operator/kube"
@@ -164,6 +168,61 @@ func TestAMonOnACordonedNodeIsNotRestarted(t *testing.T) {
 	s.Uncordon("node1")
 	s.converge()
 	require.Equal(t, "a of a", s.quorate())
+}
+
+// fiveMonsAfterAPowerFailure began together, on node1 to node5, and two of their nodes are lost.
+func fiveMonsAfterAPowerFailure(t *testing.T) *site {
+	s := clocked(t)
+	s.Spare("node4")
+	s.Spare("node5")
+	s.edit(func(c *v1alpha1.StorageCluster) { c.Spec.Mon.Count = 5 })
+	s.converge()
+	nodes := []string{"node1", "node2", "node3", "node4", "node5"}
+	for _, node := range nodes {
+		s.Lose(node)
+	}
+	s.looks(3)
+	for _, node := range nodes {
+		s.Return(node)
+	}
+	s.converge()
+	require.Equal(t, "abcde of abcde", s.quorate())
+	s.Lose("node4")
+	s.Lose("node5")
+	s.looks(3)
+	s.pass(10 * time.Minute)
+	return s
+}
+
+func TestTwoLostMonsOfFiveAreReplaced(t *testing.T) {
+	s := fiveMonsAfterAPowerFailure(t)
+	s.Spare("node6")
+	s.Spare("node7")
+	s.looksUntil("both are replaced", func() bool { return s.quorate() == "abcfg of abcfg" })
+}
+
+func TestOneOfTwoLostMonsIsReplacedWhereNodesAreFew(t *testing.T) {
+	s := fiveMonsAfterAPowerFailure(t)
+	s.Spare("node6")
+	s.looksUntil("one is replaced", func() bool { return s.quorate() == "abcf of abcdf" })
+}
+
+// A mon's pod is deleted only where another would be let in.
+func TestAMonWhosePodWouldBeRefusedIsNotRestarted(t *testing.T) {
+	s := clocked(t)
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.cluster().Namespace}}
+	enforce := func(level string) {
+		patch := fmt.Sprintf(`{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":%q}}}`, level)
+		require.NoError(t, s.Client.Patch(t.Context(), namespace, client.RawPatch(types.MergePatchType, []byte(patch))))
+	}
+	enforce("restricted")
+	s.edit(func(c *v1alpha1.StorageCluster) { c.Spec.Mon.Count = 1 })
+	s.looks(10)
+	require.Equal(t, "abc of abc", s.quorate())
+	require.Contains(t, s.cluster().Status.Blocker.Message, "the pod of mon a would not be made anew")
+	require.Zero(t, s.anew())
+	enforce("privileged")
+	s.looksUntil("the others are gone", func() bool { return s.quorate() == "a of a" })
 }
 
 func TestAMonWhoseStoreIsGoneIsReplacedUnderAnotherName(t *testing.T) {

@@ -35,8 +35,8 @@ type Step struct {
 	Apply []client.Object
 	// MonOn is the node of a new mon, which has to be fit for one at that moment.
 	MonOn string
-	// RestartOn is the node of a mon that restarts, which has to take pods at that moment.
-	RestartOn string
+	// RestartMon is a mon that restarts: its pod has to be admitted anew at that moment.
+	RestartMon string
 	// SetOut takes an OSD out of the placement of data, or back in.
 	SetOut *SetOut
 	// SetWeight gives an OSD another CRUSH weight.
@@ -221,7 +221,11 @@ func (p *planner) mons() error {
 		if !p.founded() || !exists && p.member(name) {
 			return ""
 		}
-		gate := p.quorumGap(name)
+		except := []string{name}
+		if !exists && p.quorumOfOneMore() {
+			except = append(except, p.lost()...)
+		}
+		gate := p.quorumGap(except...)
 		if gate == "" && p.restartsMon {
 			gate = before
 		}
@@ -231,6 +235,22 @@ func (p *planner) mons() error {
 		p.restartsMon = p.restartsMon || gate == ""
 		return gate
 	})
+}
+
+// lost are the mons that are out of quorum for longer than the spec allows.
+func (p *planner) lost() (names []string) {
+	for _, m := range p.o.watchedMons() {
+		if p.o.lost(m) {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
+// quorumOfOneMore reports whether the mons in quorum are one when another has joined, and
+// before that one takes part.
+func (p *planner) quorumOfOneMore() bool {
+	return p.o.Ceph != nil && 2*len(p.o.Ceph.Status.Quorum) > len(p.o.Ceph.Status.Mons)+1
 }
 
 // member reports whether a mon may be one of the monmap: then the quorum only

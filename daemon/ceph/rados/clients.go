@@ -7,6 +7,9 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
@@ -47,23 +50,32 @@ func (c *conn) ClientIDs(ctx context.Context) (map[string]uint64, error) {
 	if err := c.ask(ctx, command{"prefix": "status"}, &status); err != nil {
 		return nil, err
 	}
-	own, ids := c.rados.GetInstanceID(), map[string]uint64{}
-	var failed error
+	var (
+		own    = c.rados.GetInstanceID()
+		mu     sync.Mutex
+		ids    = map[string]uint64{}
+		asking errgroup.Group // at once: one that is slow leaves the others their time
+	)
 	for _, mon := range status.QuorumNames {
-		sessions, err := c.sessions(ctx, mon)
-		for _, s := range sessions {
-			if s.ID != own && strings.HasSuffix(c.addrs, fmt.Sprintf("/%d", s.Socket.Nonce)) {
-				ids[mon] = max(ids[mon], s.ID)
+		asking.Go(func() error {
+			sessions, err := c.sessions(ctx, mon)
+			if err != nil {
+				return err
 			}
-		}
-		if _, told := ids[mon]; !told && err == nil {
-			err = ceph.Errorf(ceph.Unexpected, "sessions", "mon %s does not name the client that asks it", mon)
-		}
-		if failed == nil {
-			failed = err
-		}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, s := range sessions {
+				if s.ID != own && strings.HasSuffix(c.addrs, fmt.Sprintf("/%d", s.Socket.Nonce)) {
+					ids[mon] = max(ids[mon], s.ID)
+				}
+			}
+			if _, told := ids[mon]; !told {
+				return ceph.Errorf(ceph.Unexpected, "sessions", "mon %s does not name the client that asks it", mon)
+			}
+			return nil
+		})
 	}
-	return ids, failed
+	return ids, asking.Wait()
 }
 
 func (c *conn) sessions(ctx context.Context, mon string) (sessions []monSession, err error) {
