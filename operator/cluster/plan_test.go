@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
@@ -471,4 +473,12 @@ func TestNoOSDIsTakenOverFromANodeThatDoesNotAnswerWhileItMayRun(t *testing.T) {
 	require.True(t, moved())
 	s.Ceph = nil
 	require.False(t, moved(), "nobody knows")
+}
+
+// A pod that is deleted bears the time by which it has to be gone.
+func TestAPodIsSaidToBeAskedToStopWhenItWas(t *testing.T) {
+	pod := &corev1.Pod{}
+	require.Empty(t, since(pod))
+	pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &metav1.Time{Time: moment.Add(30 * time.Second)}, ptr.To[int64](30)
+	require.Equal(t, ", asked for at "+clock(moment), since(pod))
 }

@@ -11,6 +11,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
@@ -214,7 +215,9 @@ func since(pod *corev1.Pod) string {
 	if pod.DeletionTimestamp == nil {
 		return ""
 	}
-	return ", asked for at " + clock(pod.DeletionTimestamp.Time)
+	// The API server sets the time to that by which the pod has to be gone.
+	grace := time.Duration(ptr.Deref(pod.DeletionGracePeriodSeconds, 0)) * time.Second
+	return ", asked for at " + clock(pod.DeletionTimestamp.Add(-grace))
 }
 
 func clock(when time.Time) string { return when.UTC().Format(time.RFC3339) }
