@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -30,8 +32,25 @@ func podFailing(o *Observed, d *Desired, _ []Step) *v1alpha1.Blocker {
 				}
 			}
 		}
+		if o.unstarted(pod) {
+			return blocker(v1alpha1.ReasonPodFailing, "%s has not started since %s: its image is still being fetched, or it lacks a volume or its network. 'kubectl -n %s describe pod %s' has more",
+				name, clock(pod.CreationTimestamp.Time), pod.Namespace, pod.Name)
+		}
 	}
 	return nil
+}
+
+// startPatience is how long a pod may be on its way before it is named.
+const startPatience = 2 * time.Minute
+
+// unstarted reports whether no container of a pod has started in a long time, on a node
+// that answers: why that is, only the pod's events say.
+func (o *Observed) unstarted(pod *corev1.Pod) bool {
+	node := o.node(pod.Spec.NodeName)
+	return pod.Status.Phase == corev1.PodPending && node != nil && kube.NodeAnswers(node) && o.Now.Sub(pod.CreationTimestamp.Time) > startPatience &&
+		!slices.ContainsFunc(slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses), func(c corev1.ContainerStatus) bool {
+			return c.State.Waiting == nil
+		})
 }
 
 func unschedulable(pod *corev1.Pod) string {

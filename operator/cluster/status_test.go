@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -94,6 +95,16 @@ var situations = map[string]struct {
 		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: "0/3 nodes are available"}}
 		s.Pods = append(s.Pods, pod)
 	}, v1alpha1.ReasonPodFailing, "", "", []string{"mgr-a", "cannot be scheduled: 0/3 nodes"}},
+	"a pod that does not start": {running, func(s *scene) {
+		pod := failingPod("osd", "1", corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}})
+		pod.Status.Phase, pod.CreationTimestamp = corev1.PodPending, metav1.Time{Time: moment.Add(-3 * time.Minute)}
+		s.Pods = append(s.Pods, pod)
+	}, v1alpha1.ReasonPodFailing, "", "", []string{"osd-1", "has not started since " + clock(moment.Add(-3*time.Minute)), "describe pod"}},
+	"a pod that has just been made": {running, func(s *scene) {
+		pod := failingPod("osd", "1", corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}})
+		pod.Status.Phase, pod.CreationTimestamp = corev1.PodPending, metav1.Time{Time: moment.Add(-time.Minute)}
+		s.Pods = append(s.Pods, pod)
+	}, v1alpha1.ReasonAsSpecified, "", "", []string{"as specified"}},
 	"keys of another cluster": {running, func(s *scene) { s.Keys.FSID = "11111111-2222-4333-8444-555555555555"; s.refuseOtherKeys() }, v1alpha1.ReasonKeysMismatch, "", "",
 		[]string{"main-keys", "11111111-2222-4333-8444-555555555555", "Restore the Secret that fits the data"}},
 	"mons that nothing leads to": {running, func(s *scene) { s.Mons = nil }, v1alpha1.ReasonMonsMissing, "", "", []string{"main-mon-…", "from a backup"}},
