@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -25,7 +26,8 @@ func newCollectCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "collect", Short: "Read the maps that this node's OSDs know, none of which runs, and keep the newest", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dirs, err := activate(cmd.Context(), osds, collection.FSID, work)
+			collection.Progress = cmd.OutOrStdout()
+			dirs, err := activate(cmd.Context(), osds, collection.FSID, work, collection.Progress)
 			if err != nil {
 				return err
 			}
@@ -67,7 +69,7 @@ func collectionFlags(cmd *cobra.Command, collection *monstore.Collection) {
 
 // activate makes the directories of OSDs whose disks bear them, as before a start. The mappings
 // of encrypted disks end with this process.
-func activate(ctx context.Context, osds []string, fsid, work string) (dirs []string, err error) {
+func activate(ctx context.Context, osds []string, fsid, work string, progress io.Writer) (dirs []string, err error) {
 	none := filepath.Join(work, "no-key")
 	if err := os.WriteFile(none, nil, 0o600); err != nil {
 		return nil, fmt.Errorf("make room for the OSDs' directories: %w", err)
@@ -77,6 +79,7 @@ func activate(ctx context.Context, osds []string, fsid, work string) (dirs []str
 		if err != nil {
 			return nil, err
 		}
+		_, _ = fmt.Fprintf(progress, "look for osd.%d on %s\n", request.ID, request.Device)
 		request.FSID, request.DataDir, request.Keyring, request.ActivateOnly = fsid, filepath.Join(work, fmt.Sprintf("osd-%d", request.ID)), none, true
 		if _, err := disk.NewPreparer(disk.ThisHost()).Prepare(ctx, request); err != nil {
 			return nil, fmt.Errorf("osd.%d%s: %w", request.ID, giveUpAdvice(err), err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -26,6 +27,14 @@ type Collection struct {
 	FSID string
 	// Mons of the cluster: none of them may have a store here.
 	Mons []string
+	// Progress is told what is done, if it is not nil.
+	Progress io.Writer
+}
+
+func (c Collection) say(format string, args ...any) {
+	if c.Progress != nil {
+		_, _ = fmt.Fprintf(c.Progress, format+"\n", args...)
+	}
 }
 
 // Maps are the OSD maps that one OSD has.
@@ -73,10 +82,12 @@ func (c Collection) Collect(ctx context.Context, osds []string) (Maps, error) {
 	}
 	var best Maps
 	for _, osd := range osds {
+		c.say("read the maps of the OSD at %s", osd)
 		maps, err := c.read(ctx, root, osd, partial)
 		if err != nil {
 			return Maps{}, err
 		}
+		c.say("it has OSD maps %d to %d", maps.First, maps.Last)
 		if maps.newer(best) {
 			best = maps
 			err = errors.Join(root.RemoveAll(c.Name), root.Rename(partial, c.Name))
