@@ -50,7 +50,9 @@ type Preparer struct {
 }
 
 // NewPreparer makes a preparer for the devices of a host.
-func NewPreparer(host Host) *Preparer { return &Preparer{host: host, run: run, feed: feed, patience: patience} }
+func NewPreparer(host Host) *Preparer {
+	return &Preparer{host: host, run: run, feed: feed, patience: patience}
+}
 
 // Prepare brings the request's OSD to its directory: activates it when the
 // device bears it, makes it when the device is blank, and else refuses and

@@ -173,7 +173,7 @@ func nodeLost(o *Observed, _ *Desired, steps []Step) *v1alpha1.Blocker {
 	}
 	for _, s := range steps {
 		if s.Gate != "" && (s.RestartMon != "" || s.RemoveMon != "") {
-			lost += fmt.Sprintf(". To %s waits until %s", s.What, s.Gate)
+			lost += fmt.Sprintf(". '%s' waits until %s", s.What, s.Gate)
 			break
 		}
 	}

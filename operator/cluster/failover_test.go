@@ -225,6 +225,19 @@ func TestAMonWhosePodWouldBeRefusedIsNotRestarted(t *testing.T) {
 	s.looksUntil("the others are gone", func() bool { return s.quorate() == "a of a" })
 }
 
+func TestWhatHoldsAFailoverUpIsSaidOfTheNodeThatIsLost(t *testing.T) {
+	s := nineMinutesWithoutNode3(t)
+	s.Cordon("node1")
+	s.pass(time.Minute)
+	s.looks(5)
+	require.Equal(t, "ab of abc", s.quorate())
+	blocker := s.cluster().Status.Blocker
+	require.Equal(t, v1alpha1.ReasonNodeLost, blocker.Reason)
+	require.Contains(t, blocker.Message, "no mon gave before' waits until node node1 takes a pod of mon a")
+	s.Uncordon("node1")
+	s.looksUntil("another mon is there", func() bool { return s.quorate() == "abd of abd" })
+}
+
 func TestAMonWhoseStoreIsGoneIsReplacedUnderAnotherName(t *testing.T) {
 	s := clocked(t)
 	s.LoseStores("node2")
