@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -148,6 +149,12 @@ func describe(t *testing.T) {
 		lines := slices.DeleteFunc(strings.Split(out, "\n"), func(line string) bool { return atRest.MatchString(line) })
 		t.Logf("kubectl %v: %v\n%s", args, err, last(strings.Join(lines, "\n"), 3000))
 	}
+	operators, err := kubectl.Run(ctx, "-n", kubectl.Namespace, "get", "pods", "-l", "app.kubernetes.io/name=cairn-operator", "-o", "name")
+	assert.NoError(t, err)
+	for _, pod := range strings.Fields(operators) {
+		metrics, err := kubectl.Run(ctx, "get", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:8080/proxy/metrics", kubectl.Namespace, strings.TrimPrefix(pod, "pod/")))
+		t.Logf("%s, reconciles under way: %v %v", pod, err, underWay.FindAllString(metrics, -1))
+	}
 	nodes, err := lab.Nodes()
 	assert.NoError(t, err)
 	for _, node := range nodes {
@@ -158,6 +165,8 @@ func describe(t *testing.T) {
 }
 
 var (
+	// underWay tells for how many seconds a reconcile runs.
+	underWay = regexp.MustCompile(`workqueue_longest_running_processor_seconds\{controller="\w+".*`)
 	// atRest is a pod that runs or has ended, of which nothing needs to be known.
 	atRest = regexp.MustCompile(`\s((1/1|2/2|3/3|4/4|5/5|6/6|7/7)\s+Running|0/1\s+Completed)\s`)
 	// works is a process of a Job on stores and disks, or one that waits for a device.
