@@ -18,6 +18,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -41,8 +42,8 @@ type Options struct {
 }
 
 // Run reconciles until the context ends. connector is the way to Ceph.
-func Run(ctx context.Context, config *rest.Config, o Options, connector ceph.Connector) error {
-	mgr, err := NewManager(config, o)
+func Run(ctx context.Context, api *rest.Config, o Options, connector ceph.Connector) error {
+	mgr, err := NewManager(api, o)
 	if err != nil {
 		return err
 	}
@@ -67,16 +68,21 @@ func Kinds() (*runtime.Scheme, error) {
 	return scheme, errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme))
 }
 
+// atOnce is how many clusters, and how many pools, are looked at at once: one whose Ceph or
+// whose objects do not answer holds up no other.
+const atOnce = 8
+
 // NewManager returns the manager, without reconcilers.
-func NewManager(config *rest.Config, o Options) (manager.Manager, error) {
+func NewManager(api *rest.Config, o Options) (manager.Manager, error) {
 	scheme, err := Kinds()
 	if err != nil {
 		return nil, err
 	}
-	mgr, err := ctrl.NewManager(config, ctrl.Options{
+	mgr, err := ctrl.NewManager(api, ctrl.Options{
 		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: o.Metrics}, HealthProbeBindAddress: o.Health,
 		LeaderElection: o.LeaderElection, LeaderElectionID: "cairn-operator", LeaderElectionNamespace: o.Namespace,
 		LeaderElectionReleaseOnCancel: true,
+		Controller:                    config.Controller{MaxConcurrentReconciles: atOnce},
 		// Nothing asks who wrote which field, and that is a third of an object.
 		Cache: cache.Options{ByObject: ours(o.Namespace), DefaultTransform: cache.TransformStripManagedFields()},
 	})
