@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -72,6 +73,9 @@ func Kinds() (*runtime.Scheme, error) {
 // whose objects do not answer holds up no other.
 const atOnce = 8
 
+// patience is how long one look may take with all that it does; the next goes on from there.
+const patience = 10 * time.Minute
+
 // NewManager returns the manager, without reconcilers.
 func NewManager(api *rest.Config, o Options) (manager.Manager, error) {
 	scheme, err := Kinds()
@@ -82,7 +86,7 @@ func NewManager(api *rest.Config, o Options) (manager.Manager, error) {
 		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: o.Metrics}, HealthProbeBindAddress: o.Health,
 		LeaderElection: o.LeaderElection, LeaderElectionID: "cairn-operator", LeaderElectionNamespace: o.Namespace,
 		LeaderElectionReleaseOnCancel: true,
-		Controller:                    config.Controller{MaxConcurrentReconciles: atOnce},
+		Controller:                    config.Controller{MaxConcurrentReconciles: atOnce, ReconciliationTimeout: patience},
 		// Nothing asks who wrote which field, and that is a third of an object.
 		Cache: cache.Options{ByObject: ours(o.Namespace), DefaultTransform: cache.TransformStripManagedFields()},
 	})

@@ -224,6 +224,8 @@ func (c *conn) RemovePool(ctx context.Context, name string) error {
 		}
 		return ceph.Errorf(ceph.NotFound, "remove pool "+name, "no such pool")
 	}
+	c.removingPool.Lock() // another removal would take the option back too early
+	defer c.removingPool.Unlock()
 	if err := c.SetConfig(ctx, "mon", "mon_allow_pool_delete", "true"); err != nil {
 		return err
 	}
