@@ -74,7 +74,7 @@ func Kinds() (*runtime.Scheme, error) {
 const atOnce = 8
 
 // patience is how long one look may take with all that it does; the next goes on from there.
-const patience = 10 * time.Minute
+const patience = 5 * time.Minute
 
 // NewManager returns the manager, without reconcilers.
 func NewManager(api *rest.Config, o Options) (manager.Manager, error) {
