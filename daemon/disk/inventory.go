@@ -65,8 +65,9 @@ func (i *Inventory) patiently(ctx context.Context, b block, use string) verdict 
 	}
 	answer := make(chan verdict, 1)
 	go func() {
-		defer i.end(b.name)
-		answer <- judge(ctx, i.looker, b, use)
+		v := judge(ctx, i.looker, b, use)
+		i.end(b.name) // before the answer: the next look may begin when this one has it
+		answer <- v
 	}()
 	select {
 	case v := <-answer:

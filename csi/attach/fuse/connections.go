@@ -61,6 +61,8 @@ type client struct {
 }
 
 const (
+	// clientPrefix is before volumePrefix in the order of names: a keeper that has a volume
+	// knows who must be fenced before it is opened again.
 	clientPrefix = "client-"
 	// connectTimeout bounds a connection's making; what runs over it is not bounded.
 	connectTimeout = time.Minute

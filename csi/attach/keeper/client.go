@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -98,7 +100,8 @@ func (c *Client) Drop(ctx context.Context, name string) error {
 }
 
 // Follow keeps the keeper's entries as they should be until the context ends: to
-// a keeper that comes up, all is put again, and what is not this client's is dropped.
+// a keeper that comes up, all is put again in the order of names, so that what has
+// an entry has those that it needs, and what is not this client's is dropped.
 func (c *Client) Follow(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := c.once(ctx)
@@ -136,11 +139,13 @@ func (c *Client) sync(ctx context.Context) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var errs []error
-	for name, p := range c.mine {
-		_, _, err := c.call(ctx, request{Op: opPut, Name: name, State: p.state}, p.files)
-		errs = append(errs, err)
+	for _, name := range slices.Sorted(maps.Keys(c.mine)) {
+		p := c.mine[name]
+		if _, _, err := c.call(ctx, request{Op: opPut, Name: name, State: p.state}, p.files); err != nil {
+			return err
+		}
 	}
+	var errs []error
 	for _, name := range names {
 		if _, ok := c.mine[name]; !ok {
 			_, _, err := c.call(ctx, request{Op: opDrop, Name: name}, nil)

@@ -109,6 +109,44 @@ func TestFollow(t *testing.T) {
 	has(t, c, "a", "kept", "one")
 }
 
+// A keeper that comes up gets the entries in the order of their names, and none after
+// one that it could not be given: what an entry needs is there before it.
+func TestFollowKeepsTheOrder(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "keeper.sock")
+	stop := run(t, socket)
+	c, want := &Client{Socket: socket}, []string{"a", "b", "c", "d", "e", "f", "g", "h"}
+	for _, name := range []string{"f", "a", "h", "c", "b", "g", "e", "d"} {
+		require.NoError(t, c.Put(t.Context(), name, state{}))
+	}
+	stop()
+	listener, err := Listen(socket)
+	require.NoError(t, err)
+	order := make(chan []string)
+	go func() {
+		var names []string
+		for len(names) < len(want)-1 { // it dies before the last
+			conn, err := listener.AcceptUnix()
+			if err != nil {
+				break
+			}
+			var in request
+			if _, err = receive(conn, &in); err == nil && in.Op == opPut {
+				names = append(names, in.Name)
+				if in.Name == "g" {
+					_ = conn.Close()
+					continue
+				}
+			}
+			_ = send(conn, response{}, nil)
+			_ = conn.Close()
+		}
+		_ = listener.Close() // else who calls it once more would wait
+		order <- names
+	}()
+	require.Error(t, c.sync(t.Context()))
+	require.Equal(t, want[:7], <-order)
+}
+
 func TestClaim(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "keeper.sock")
 	defer run(t, socket)()
