@@ -102,11 +102,11 @@ func parseOSD(text string) (disk.Request, error) {
 	return disk.Request{ID: int32(id), UUID: parts[1], Device: parts[2], DB: parts[3], Key: parts[4]}, nil
 }
 
-// giveUpAdvice says how to go on without an OSD. One whose disk is there and wants its key is
-// not to be given up.
+// giveUpAdvice says how to go on without an OSD. One whose disk is there and wants its key, or is
+// in use, is not to be given up.
 func giveUpAdvice(err error) string {
 	refused := (*disk.RefusedError)(nil)
-	if errors.As(err, &refused) && (refused.Reason == disk.Encrypted || refused.Reason == disk.NotEncrypted) {
+	if errors.Is(err, disk.ErrLocked) || errors.As(err, &refused) && (refused.Reason == disk.Encrypted || refused.Reason == disk.NotEncrypted) {
 		return ""
 	}
 	return " (when its disk is gone for ever, take it out of spec.storage)"

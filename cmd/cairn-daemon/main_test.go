@@ -79,9 +79,10 @@ func TestAnOSDOnTheCommandLine(t *testing.T) {
 	}
 }
 
-// An OSD whose disk only wants its key is not to be given up.
+// An OSD whose disk only wants its key, or is in use, is not to be given up.
 func TestWhichOSDIsSaidToBeGivenUp(t *testing.T) {
 	require.Contains(t, giveUpAdvice(errors.New("find device: no such file")), "when its disk is gone for ever")
 	require.Contains(t, giveUpAdvice(&disk.RefusedError{Reason: disk.OtherOSD}), "when its disk is gone for ever")
 	require.Empty(t, giveUpAdvice(fmt.Errorf("prepare: %w", &disk.RefusedError{Reason: disk.Encrypted})))
+	require.Empty(t, giveUpAdvice(fmt.Errorf("prepare: %w", fmt.Errorf("%w for 10s", disk.ErrLocked))))
 }

@@ -110,6 +110,9 @@ func (p *Preparer) find(device string) (block, error) {
 	return b, nil
 }
 
+// ErrLocked is of a device that another program prepares, wipes or serves from.
+var ErrLocked = errors.New("another program has kept it locked")
+
 // lockRetry is how often a taken lock is tried for.
 const lockRetry = 100 * time.Millisecond
 
@@ -121,7 +124,7 @@ func lockDevice(ctx context.Context, host Host, b block, patience time.Duration)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("another program has kept it locked for %s", patience))
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%w for %s", ErrLocked, patience))
 	defer cancel()
 	tick := time.NewTicker(lockRetry)
 	defer tick.Stop()

@@ -133,6 +133,7 @@ func TestALockThatIsKeptIsNamed(t *testing.T) {
 	p := NewPreparer(host.Host)
 	p.patience = 3 * lockRetry
 	_, err = p.Prepare(t.Context(), host.request(path, "osd"))
+	require.ErrorIs(t, err, ErrLocked)
 	require.ErrorContains(t, err, "another program has kept it locked for 300ms")
 	require.NoDirExists(t, filepath.Join(host.dir, "osd"))
 

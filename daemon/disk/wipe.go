@@ -57,6 +57,7 @@ func (w *Wiper) Wipe(ctx context.Context, request WipeRequest) (wiped []string, 
 	request.learn(labels)
 	slices.SortStableFunc(blocks, func(a, b block) int { return rank(labels[a.name]) - rank(labels[b.name]) })
 	var failed []error
+	left := map[string]bool{} // OSDs whose databases are not emptied
 	for _, b := range blocks {
 		found, err := labels[b.name], errs[b.name]
 		switch {
@@ -65,8 +66,10 @@ func (w *Wiper) Wipe(ctx context.Context, request WipeRequest) (wiped []string, 
 		case err != nil, found == nil:
 		case found.damaged != "" && slices.Contains(request.OSDs, found.uuid) && (!request.DBOnly || found.description != mainDevice):
 			failed = append(failed, fmt.Errorf("wipe device %s: its label names OSD %s, but is damaged (%s), so nothing shows whose it is", stablePath(b), found.uuid, found.damaged))
+		case request.covers(found) && left[found.uuid]: // the database's failure is said, and it is found by this label
 		case request.covers(found):
 			if err := w.wipe(ctx, request, b); err != nil {
+				left[found.uuid] = true
 				failed = append(failed, fmt.Errorf("wipe device %s: %w", stablePath(b), err))
 				continue
 			}

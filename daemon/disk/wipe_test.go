@@ -95,6 +95,26 @@ func TestADiskInUseIsNotWiped(t *testing.T) {
 	require.Equal(t, []string{"/dev/disk/by-id/disk"}, wiped)
 }
 
+// The disk of an OSD stays as it is while its database cannot be emptied: by its label alone the
+// database is found.
+func TestTheDatabaseOfAnOSDIsEmptiedBeforeItsDisk(t *testing.T) {
+	host := newRealHost(t)
+	disk, db := host.osdDisk("disk", ofCluster(testFSID, otherUUID)), host.osdDisk("db", encodeLabel(otherUUID, "bluefs db"))
+	before := host.digest(disk)
+	request := WipeRequest{FSID: testFSID, Every: true}
+	file, err := os.OpenFile(db, os.O_RDONLY|unix.O_EXCL, 0)
+	require.NoError(t, err)
+	wiped, err := NewWiper(host.Host).Wipe(t.Context(), request)
+	require.ErrorContains(t, err, "does its OSD still run?")
+	require.Empty(t, wiped)
+	require.Equal(t, before, host.digest(disk))
+	require.NoError(t, file.Close())
+
+	wiped, err = NewWiper(host.Host).Wipe(t.Context(), request)
+	require.NoError(t, err)
+	require.Equal(t, []string{"/dev/disk/by-id/db", "/dev/disk/by-id/disk"}, wiped)
+}
+
 // An OSD made by Ceph itself is emptied so that it can be made anew, also when the
 // first attempt was cut off.
 func TestAWipedDiskBecomesANewOSD(t *testing.T) {

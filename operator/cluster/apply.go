@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -147,16 +146,12 @@ func (r *Reconciler) mayRestart(ctx context.Context, o *Observed, name string) e
 	}
 	template := live.Spec.Template
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: live.Name + "-", Namespace: live.Namespace, Labels: template.Labels, Annotations: template.Annotations}, Spec: template.Spec}
-	if err := r.Client.Create(ctx, pod, client.DryRunAll); err != nil && !exceedsQuota(err) {
+	// A quota that is used up refuses it as well, though the pod gives its part back: somebody
+	// else may be the first to take that.
+	if err := r.Client.Create(ctx, pod, client.DryRunAll); err != nil {
 		return fmt.Errorf("the pod of mon %s would not be made anew: %w", name, err)
 	}
 	return nil
-}
-
-// exceedsQuota tells a refusal because of a ResourceQuota, of which a pod that is deleted
-// gives its part back.
-func exceedsQuota(err error) bool {
-	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota")
 }
 
 // nodeNow is a node as the server knows it.

@@ -129,6 +129,9 @@ func (a *apart) open(o *Observed) bool {
 	}
 	known := true
 	for _, m := range o.Mons {
+		if !o.inMap(m) {
+			return true // it joins
+		}
 		known = known && (!o.inQuorum(m) || m.Apart.Run == o.monRun(m.Name))
 	}
 	a.mu.Lock()
@@ -192,6 +195,25 @@ func (p *planner) apartGap(leaving string) string {
 	return ""
 }
 
+// unstarted says which mon's pod has not started although its node takes pods, where the
+// quorum ends without another mon: a pod of that one might not start either.
+func (p *planner) unstarted(m mon.Mon) string {
+	if 2*(len(p.o.Ceph.Status.Quorum)-1) > len(p.o.Ceph.Status.Mons) {
+		return ""
+	}
+	for i := range p.o.Pods {
+		pod := &p.o.Pods[i]
+		if pod.Labels[kube.LabelComponent] != mon.Component || pod.Status.Phase != corev1.PodPending {
+			continue
+		}
+		other := p.o.mon(pod.Labels[kube.LabelInstance])
+		if other != nil && other.Name != m.Name && takesPods(p.o.node(other.Node), p.o.Cluster) {
+			return fmt.Sprintf("the pod of mon %s has started on node %s (cordon that where it cannot): until a new pod of mon %s has, there is no quorum", other.Name, other.Node, m.Name)
+		}
+	}
+	return ""
+}
+
 // beginAnew restarts a mon: it goes on from the maximum that is stored now. All others
 // are in quorum then, but those that are lost, or that nothing has on record.
 func (p *planner) beginAnew(m mon.Mon, leaving string) {
@@ -211,6 +233,8 @@ func (p *planner) beginAnew(m mon.Mon, leaving string) {
 	case pod == nil || pod.DeletionTimestamp != nil:
 		s.Wait, s.What, p.restartsMon = true, "wait for another pod of mon "+m.Name, true
 	case s.Gate != "":
+	case p.unstarted(m) != "":
+		s.Gate = p.unstarted(m)
 	case p.o.Ceph.ClientIDsError != nil:
 		s.Gate = fmt.Sprintf("mons %s say which client IDs they give", strings.Join(p.o.silentMons(), ", "))
 	case !takesPods(p.o.node(m.Node), p.o.Cluster):

@@ -143,6 +143,15 @@ func TestMonsThatAreNotApartBeginAnewBeforeTheMonsChange(t *testing.T) {
 	require.NotContains(t, s.open(), "mon-b-anew", "else it would not be known of mon a any more")
 
 	s = fewer(t)
+	s.only("a", "b")
+	s.Mons[2].MissingSince = s.Now.Add(-time.Hour)
+	require.Contains(t, s.open(), "mon-a-anew", "of two that are left of three")
+	s.podOf(mon.Component, "c").Status.Phase = corev1.PodPending
+	require.Equal(t, "the pod of mon c has started on node n3 (cordon that where it cannot): until a new pod of mon a has, there is no quorum", s.gates()["mon-a-anew"])
+	s.node("n3").Spec.Unschedulable = true
+	require.Contains(t, s.open(), "mon-a-anew", "that a pod does not start there says nothing of other nodes")
+
+	s = fewer(t)
 	for _, name := range []string{"main-mon-a", "main-mon-b"} {
 		s.Deployments[name].Spec.Template.Spec.Containers[0].Env = nil // of an earlier Cairn
 	}

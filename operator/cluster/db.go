@@ -119,25 +119,13 @@ func (o *Observed) databasesLeft(target osd.Target) (uuids []string) {
 	return uuids
 }
 
-// nodeWithDB is the node that shows the database of an OSD; empty when none does.
-func (o *Observed) nodeWithDB(uuid string) string {
-	for node, seen := range o.Inventory {
-		for i := range seen.Status.Devices {
-			if seen.Status.Devices[i].DBOf == uuid {
-				return node
-			}
-		}
-	}
-	return ""
-}
-
 // failureOfDB says what is wrong with the DB device of an OSD; empty when nothing is.
 func (o *Observed) failureOfDB(target osd.Target) string {
 	if target.DB == "" {
 		return ""
 	}
 	const lost = ". Without its database an OSD cannot start, and is lost when that is"
-	device, there := osd.Find(o.Inventory[target.Node], target.DB), o.nodeWithDB(target.UUID)
+	device, there := osd.Find(o.Inventory[target.Node], target.DB), o.nodeWithDB(target)
 	switch {
 	case there == target.Node:
 		return ""

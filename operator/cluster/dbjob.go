@@ -57,7 +57,7 @@ func (p *planner) freeDB(target osd.Target) (s Step, left bool) {
 	if !known || db == "" {
 		return s, false
 	}
-	node, job := p.o.nodeWithDB(target.UUID), p.o.Jobs[p.o.freeingName(target.UUID)]
+	node, job := p.o.nodeWithDB(target), p.o.Jobs[p.o.freeingName(target.UUID)]
 	if job == nil && node == "" {
 		return s, false
 	}

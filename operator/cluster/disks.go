@@ -44,7 +44,7 @@ func (o *Observed) failure(target osd.Target) string {
 		return ""
 	}
 	device := osd.Find(seen, target.Device)
-	switch there := o.nodeWith(target.UUID); {
+	switch there := o.nodeWith(target); {
 	case there == target.Node && o.failsByIO(target.UUID):
 		return "reading or writing its device ends in I/O errors; see the kernel log of node " + target.Node
 	case there == target.Node:

@@ -171,6 +171,9 @@ func nodeLost(o *Observed, _ *Desired, steps []Step) *v1alpha1.Blocker {
 	if lost == "" {
 		return nil
 	}
+	if failed := stepFailed(o, nil, steps); failed != nil {
+		return blocker(v1alpha1.ReasonNodeLost, "%s. %s", lost, failed.Message)
+	}
 	for _, s := range steps {
 		if s.Gate != "" && (s.RestartMon != "" || s.RemoveMon != "") {
 			lost += fmt.Sprintf(". '%s' waits until %s", s.What, s.Gate)

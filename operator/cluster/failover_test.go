@@ -207,21 +207,23 @@ func TestOneOfTwoLostMonsIsReplacedWhereNodesAreFew(t *testing.T) {
 	s.looksUntil("one is replaced", func() bool { return s.quorate() == "abcf of abcdf" })
 }
 
+// enforce a level of Pod Security: "restricted" lets no daemon in.
+func (s *site) enforce(level string) {
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.Namespace}}
+	patch := fmt.Sprintf(`{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":%q}}}`, level)
+	require.NoError(s.t, s.Client.Patch(s.t.Context(), namespace, client.RawPatch(types.MergePatchType, []byte(patch))))
+}
+
 // A mon's pod is deleted only where another would be let in.
 func TestAMonWhosePodWouldBeRefusedIsNotRestarted(t *testing.T) {
 	s := clocked(t)
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.cluster().Namespace}}
-	enforce := func(level string) {
-		patch := fmt.Sprintf(`{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":%q}}}`, level)
-		require.NoError(t, s.Client.Patch(t.Context(), namespace, client.RawPatch(types.MergePatchType, []byte(patch))))
-	}
-	enforce("restricted")
+	s.enforce("restricted")
 	s.edit(func(c *v1alpha1.StorageCluster) { c.Spec.Mon.Count = 1 })
 	s.looks(10)
 	require.Equal(t, "abc of abc", s.quorate())
 	require.Contains(t, s.cluster().Status.Blocker.Message, "the pod of mon a would not be made anew")
 	require.Zero(t, s.anew())
-	enforce("privileged")
+	s.enforce("privileged")
 	s.looksUntil("the others are gone", func() bool { return s.quorate() == "a of a" })
 }
 
@@ -235,6 +237,21 @@ func TestWhatHoldsAFailoverUpIsSaidOfTheNodeThatIsLost(t *testing.T) {
 	require.Equal(t, v1alpha1.ReasonNodeLost, blocker.Reason)
 	require.Contains(t, blocker.Message, "no mon gave before' waits until node node1 takes a pod of mon a")
 	s.Uncordon("node1")
+	s.looksUntil("another mon is there", func() bool { return s.quorate() == "abd of abd" })
+}
+
+// What was tried in vain holds up more than what waits for it.
+func TestARestartThatIsRefusedIsSaidOfTheNodeThatIsLost(t *testing.T) {
+	s := nineMinutesWithoutNode3(t)
+	s.enforce("restricted")
+	s.pass(time.Minute)
+	s.looks(10)
+	require.Equal(t, "ab of abc", s.quorate())
+	blocker := s.cluster().Status.Blocker
+	require.Equal(t, v1alpha1.ReasonNodeLost, blocker.Reason)
+	require.Contains(t, blocker.Message, "node3")
+	require.Contains(t, blocker.Message, "the pod of mon a would not be made anew")
+	s.enforce("privileged")
 	s.looksUntil("another mon is there", func() bool { return s.quorate() == "abd of abd" })
 }
 

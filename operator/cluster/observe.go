@@ -123,6 +123,7 @@ func (r *Reconciler) observeNodes(ctx context.Context, o *Observed) error {
 		return fmt.Errorf("list nodes: %w", err)
 	}
 	o.Nodes = nodes.Items
+	kube.Sort(o.Nodes)
 	if err := r.observeInventory(ctx, o, r.Client); err != nil {
 		return err
 	}
@@ -130,6 +131,7 @@ func (r *Reconciler) observeNodes(ctx context.Context, o *Observed) error {
 	if err := r.Client.List(ctx, &pools, client.InNamespace(o.Cluster.Namespace)); err != nil {
 		return fmt.Errorf("list BlockPools: %w", err)
 	}
+	kube.Sort(pools.Items)
 	for _, pool := range pools.Items {
 		if pool.Spec.Cluster == o.Cluster.Name {
 			o.Pools = append(o.Pools, pool)
@@ -174,6 +176,7 @@ func (r *Reconciler) observeObjects(ctx context.Context, o *Observed) error {
 	index(o.ConfigMaps, configMaps.Items)
 	index(o.Deployments, deployments.Items)
 	o.Pods = pods.Items
+	kube.Sort(o.Pods)
 	index(o.Budgets, budgets.Items)
 	index(o.Claims, claims.Items)
 	for _, secret := range o.Secrets {
@@ -242,7 +245,7 @@ func (r *Reconciler) observeCeph(ctx context.Context, o *Observed) {
 	}
 	if err != nil {
 		o.Ceph, o.CephError = nil, err
-		r.Connections.Failed(o.Cluster, err)
+		r.Connections.Failed(o.Cluster, conn, err)
 	}
 }
 

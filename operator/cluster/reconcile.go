@@ -172,8 +172,8 @@ func (r *Reconciler) writeStatus(ctx context.Context, cluster *v1alpha1.StorageC
 	}
 	before := cluster.DeepCopy()
 	cluster.Status = status
-	if err := r.Client.Status().Patch(ctx, cluster, client.MergeFrom(before)); err != nil {
-		return fmt.Errorf("write the status: %w", err)
+	if err := kube.WriteStatus(ctx, r.Client, cluster, before); err != nil {
+		return err
 	}
 	r.changed.Store(cluster.UID, r.now())
 	return nil

@@ -152,7 +152,7 @@ func (o *Observed) unreadEncrypted(skip []v1alpha1.NodeName) (names []string) {
 // spec, under whatever name. An OSD that was leaving before has data still, and is given up
 // only when its device is gone.
 func (o *Observed) letGo(t osd.Target) bool {
-	leaving := o.marked(t.UUID) && o.nodeWith(t.UUID) == t.Node
+	leaving := o.marked(t.UUID) && o.nodeWith(t) == t.Node
 	return !leaving && osd.Left(o.Cluster.Spec.Storage, t, o.Inventory[t.Node], true) && !o.namedAnew(t)
 }
 

@@ -2,7 +2,10 @@ package cluster
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/daemon/ceph"
@@ -98,11 +101,8 @@ func (o *Observed) destroyed(id int) bool {
 // renewal completes the step that makes an OSD of a device that replaces another; there is
 // none while the other has not made room.
 func (p *planner) renewal(s Step, target osd.Target) (Step, bool) {
-	for _, secret := range p.o.Secrets {
+	for _, secret := range p.o.whosePlace(target) {
 		old := osd.TargetOf(secret)
-		if secret.Annotations[kube.AnnotationUUID] == "" || !takesThePlace(target, old) {
-			continue
-		}
 		wanted := func(t osd.Target) bool { return t.UUID == old.UUID }
 		if slices.ContainsFunc(p.d.Targets, wanted) {
 			s.Gate, s.Reason = fmt.Sprintf("spec.storage no longer names the device that it replaces (%s on node %s), under whatever name", old.Device, old.Node), v1alpha1.ReasonDeviceRefused
@@ -120,6 +120,24 @@ func (p *planner) renewal(s Step, target osd.Target) (Step, bool) {
 	s.Gate, s.Reason = fmt.Sprintf("'replaces' names the device of an OSD: there is none on %s of node %s. Correct spec.storage.nodes[%s].devices, or leave out 'replaces'",
 		target.Replaces, target.Node, target.Node), v1alpha1.ReasonDeviceNotFound
 	return s, true
+}
+
+// whosePlace are the Secrets of the OSDs whose place a target takes: of a slot whose disk was replaced
+// twice the one first whose ID waits for another device.
+func (o *Observed) whosePlace(target osd.Target) (secrets []*corev1.Secret) {
+	var others []*corev1.Secret
+	for _, name := range slices.Sorted(maps.Keys(o.Secrets)) {
+		secret := o.Secrets[name]
+		if secret.Annotations[kube.AnnotationUUID] == "" || !takesThePlace(target, osd.TargetOf(secret)) {
+			continue
+		}
+		if id, ok := osd.ID(secret); ok && o.destroyed(id) {
+			secrets = append(secrets, secret)
+		} else {
+			others = append(others, secret)
+		}
+	}
+	return append(secrets, others...)
 }
 
 // lostAndReplaced reports whether an OSD's device is lost, and the spec names another
@@ -140,15 +158,5 @@ func (o *Observed) comesBack(known *ceph.OSD) bool {
 // deviceLost reports whether an OSD is down, and no node shows a device with its label: its
 // device is gone, cannot be read, or holds something else.
 func (o *Observed) deviceLost(known *ceph.OSD, t osd.Target) bool {
-	return t.Claim == "" && !known.Up && o.Inventory[t.Node] != nil && o.nodeWith(known.UUID) == ""
-}
-
-// nodeWith is the node that shows a device with an OSD's label; empty when none does.
-func (o *Observed) nodeWith(uuid string) string {
-	for node, seen := range o.Inventory {
-		if slices.ContainsFunc(seen.Status.Devices, func(d v1alpha1.Device) bool { return d.OSD != nil && d.OSD.UUID == uuid }) {
-			return node
-		}
-	}
-	return ""
+	return t.Claim == "" && !known.Up && o.Inventory[t.Node] != nil && o.nodeWith(t) == ""
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -51,7 +52,7 @@ func (o *Observed) toBeWiped(t osd.Target) bool {
 func (p *planner) wipeDisk(target osd.Target, deployment *appsv1.Deployment) (s Step, left bool) {
 	wanted, node := p.o.toBeWiped(target), ""
 	if wanted {
-		node = p.o.shownBy(target.UUID)
+		node = p.o.nodeWith(target)
 	}
 	s = step(target.Name()+"-wipe", "empty the disk "+target.Where(), "its OSD has left, and spec.storage.onRemoval is Wipe", unclean(p.o.Ceph))
 	s.Reason = v1alpha1.ReasonNotSafeToRemove
@@ -71,19 +72,26 @@ func (p *planner) wipeDisk(target osd.Target, deployment *appsv1.Deployment) (s 
 	return s, true
 }
 
-// shownBy is a node that shows a device with an OSD's label, one that answers before others;
-// empty when none does.
-func (o *Observed) shownBy(uuid string) (found string) {
-	for _, name := range slices.Sorted(maps.Keys(o.Inventory)) {
-		if !slices.ContainsFunc(o.Inventory[name].Status.Devices, func(d v1alpha1.Device) bool { return d.OSD != nil && d.OSD.UUID == uuid }) {
+// nodeWith is a node that shows a device with an OSD's label: the OSD's own before others, and
+// one that answers before all that do not; empty when none does.
+func (o *Observed) nodeWith(t osd.Target) string {
+	return o.nodeShowing(t, func(d v1alpha1.Device) bool { return d.OSD != nil && d.OSD.UUID == t.UUID })
+}
+
+// nodeWithDB is nodeWith for a device with the database of an OSD.
+func (o *Observed) nodeWithDB(t osd.Target) string {
+	return o.nodeShowing(t, func(d v1alpha1.Device) bool { return d.DBOf == t.UUID })
+}
+
+func (o *Observed) nodeShowing(t osd.Target, wanted func(v1alpha1.Device) bool) (found string) {
+	for _, name := range append([]string{t.Node}, slices.Sorted(maps.Keys(o.Inventory))...) {
+		if seen := o.Inventory[name]; seen == nil || !slices.ContainsFunc(seen.Status.Devices, wanted) {
 			continue
 		}
 		if node := o.node(name); node != nil && kube.NodeAnswers(node) {
 			return name
 		}
-		if found == "" {
-			found = name
-		}
+		found = cmp.Or(found, name)
 	}
 	return found
 }

@@ -132,10 +132,17 @@ func (m *Manager) connect(cred ceph.Credentials) (ceph.Conn, error) {
 	return conn, err
 }
 
-// Failed drops a connection after an error that says it no longer works.
-func (m *Manager) Failed(cluster *v1alpha1.StorageCluster, err error) {
-	if ceph.Is(err, ceph.Fenced) || ceph.Is(err, ceph.Unreached) {
-		m.Forget(types.NamespacedName{Namespace: cluster.Namespace, Name: cluster.Name})
+// Failed drops a connection after an error that says it no longer works. Another one that
+// has taken its place meanwhile stays.
+func (m *Manager) Failed(cluster *v1alpha1.StorageCluster, conn ceph.Conn, err error) {
+	if !ceph.Is(err, ceph.Fenced) && !ceph.Is(err, ceph.Unreached) {
+		return
+	}
+	key := types.NamespacedName{Namespace: cluster.Namespace, Name: cluster.Name}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e, ok := m.conns[key]; ok && e.conn == conn {
+		m.drop(key)
 	}
 }
 

@@ -1,10 +1,12 @@
 package pool_test
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -16,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/daemon/ceph"
@@ -200,6 +203,65 @@ func TestAPoolThatHoldsVolumesIsNotDeletedAndNamesThem(t *testing.T) {
 	require.Nil(t, s.look(p))
 	require.Nil(t, s.inCeph(p.Name))
 	require.True(t, apierrors.IsNotFound(s.Client.Get(t.Context(), client.ObjectKey{Name: p.Name}, &storagev1.StorageClass{})))
+}
+
+// A volume that is made while the pool is on its way out stays, with the pool.
+func TestAPoolIsLookedIntoOnceMoreWhenNobodyCanFindItAnyMore(t *testing.T) {
+	s := newSite(t)
+	p := s.converge(s.pool(""))
+	require.NoError(t, s.Client.Delete(t.Context(), p))
+	require.NoError(t, s.Client.Get(t.Context(), client.ObjectKeyFromObject(p), p))
+	late := interceptor.NewClient(s.Client, interceptor.Funcs{Delete: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
+		if _, is := o.(*storagev1.StorageClass); is {
+			s.volume(p, "pvc-late")
+		}
+		return c.Delete(ctx, o, opts...)
+	}})
+	r := &pool.Reconciler{Client: late, Live: s.Client, Connections: s.Connections}
+	_, err := r.Reconcile(t.Context(), p)
+	require.NoError(t, err)
+	require.NotNil(t, s.inCeph(p.Name))
+	p = s.look(p)
+	require.Equal(t, v1alpha1.ReasonInUse, ready(p).Reason)
+	require.Contains(t, ready(p).Message, "pvc-late")
+}
+
+// heldReader reads no BlockPool once it is reached, until it may.
+type heldReader struct {
+	client.Reader
+	reached, may chan struct{}
+}
+
+func (h heldReader) Get(ctx context.Context, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+	if _, is := o.(*v1alpha1.BlockPool); is {
+		h.reached <- struct{}{}
+		<-h.may
+	}
+	return h.Reader.Get(ctx, key, o, opts...)
+}
+
+// Each look rests on all that the one before did: with the users of the driver, which the pools
+// of a cluster have in common. Another cluster's pools do not wait for it.
+func TestThePoolsOfAClusterAreLookedAtInTurn(t *testing.T) {
+	s := newSite(t)
+	first, second := s.pool("-a"), s.pool("-b")
+	elsewhere := s.pool("-c", func(spec *v1alpha1.BlockPoolSpec) { spec.Cluster = "another" })
+	held := heldReader{s.Client, make(chan struct{}, 2), make(chan struct{})}
+	r := &pool.Reconciler{Client: s.Client, Live: held, Connections: s.Connections}
+	var group sync.WaitGroup
+	group.Go(func() { _, _ = r.Reconcile(t.Context(), first) })
+	<-held.reached
+	result, err := r.Reconcile(t.Context(), second)
+	require.NoError(t, err)
+	require.NotZero(t, result.RequeueAfter)
+	require.Empty(t, held.reached, "it was not looked at")
+	group.Go(func() { _, _ = r.Reconcile(t.Context(), elsewhere) })
+	<-held.reached
+	close(held.may)
+	group.Wait()
+	_, err = r.Reconcile(t.Context(), second)
+	require.NoError(t, err)
+	require.NotEmpty(t, held.reached, "now it is its turn")
 }
 
 func TestAPoolWhoseDeletionWaitsForItsVolumesKeepsItsUsers(t *testing.T) {

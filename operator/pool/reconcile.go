@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -14,13 +16,12 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-
-	"time"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
 	"github.com/cairn-storage/cairn/daemon/ceph"
@@ -33,6 +34,8 @@ import (
 const (
 	lookAgainSoon = time.Second
 	lookAgain     = 20 * time.Second
+	// lookInTurn is while another pool of the cluster is looked at.
+	lookInTurn = 200 * time.Millisecond
 	// lookAgainPlacing is while Ceph moves data.
 	lookAgainPlacing = 5 * time.Second
 )
@@ -42,6 +45,8 @@ type Reconciler struct {
 	Client      client.Client
 	Live        client.Reader
 	Connections *connection.Manager
+
+	turns sync.Map // types.NamespacedName of a cluster → struct{}: one of its pools is looked at
 }
 
 // Observed is all that a decision about a pool rests on.
@@ -71,8 +76,18 @@ type stop struct {
 
 func (s *stop) Error() string { return s.message }
 
-// Reconcile takes one look at a pool and does what can be done now.
+// Reconcile takes one look at a pool and does what can be done now. The pools of a cluster have
+// users and options of Ceph in common: they are looked at in turn, and hold up no other cluster's.
 func (r *Reconciler) Reconcile(ctx context.Context, cached *v1alpha1.BlockPool) (ctrl.Result, error) {
+	owner := types.NamespacedName{Namespace: cached.Namespace, Name: cached.Spec.Cluster}
+	if _, taken := r.turns.LoadOrStore(owner, struct{}{}); taken {
+		return ctrl.Result{RequeueAfter: lookInTurn}, nil
+	}
+	defer r.turns.Delete(owner)
+	return r.look(ctx, cached)
+}
+
+func (r *Reconciler) look(ctx context.Context, cached *v1alpha1.BlockPool) (ctrl.Result, error) {
 	// The status says since when something is so: the cache may not know yet what the last look wrote there.
 	pool := &v1alpha1.BlockPool{}
 	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(cached), pool); err != nil {
@@ -145,10 +160,7 @@ func (r *Reconciler) writeStatus(ctx context.Context, pool *v1alpha1.BlockPool, 
 	}
 	before := pool.DeepCopy()
 	pool.Status = status
-	if err := r.Client.Status().Patch(ctx, pool, client.MergeFrom(before)); err != nil {
-		return fmt.Errorf("write the status: %w", err)
-	}
-	return nil
+	return kube.WriteStatus(ctx, r.Client, pool, before)
 }
 
 func (r *Reconciler) observe(ctx context.Context, pool *v1alpha1.BlockPool) (*Observed, error) {
@@ -170,9 +182,11 @@ func (r *Reconciler) observe(ctx context.Context, pool *v1alpha1.BlockPool) (*Ob
 
 func (r *Reconciler) observeKubernetes(ctx context.Context, o *Observed) error {
 	var pools v1alpha1.BlockPoolList
-	if err := r.Client.List(ctx, &pools, client.InNamespace(o.Pool.Namespace)); err != nil {
+	// The cache may not know yet that a pool was made in the last turn: its users would lose it.
+	if err := r.Live.List(ctx, &pools, client.InNamespace(o.Pool.Namespace)); err != nil {
 		return fmt.Errorf("list BlockPools: %w", err)
 	}
+	kube.Sort(pools.Items)
 	for _, pool := range pools.Items {
 		if pool.Spec.Cluster == o.Pool.Spec.Cluster {
 			o.Siblings = append(o.Siblings, pool)
@@ -183,10 +197,12 @@ func (r *Reconciler) observeKubernetes(ctx context.Context, o *Observed) error {
 		return fmt.Errorf("list nodes: %w", err)
 	}
 	o.Nodes = nodes.Items
+	kube.Sort(o.Nodes)
 	var secrets corev1.SecretList
 	if err := r.Client.List(ctx, &secrets, client.InNamespace(o.Pool.Namespace), client.MatchingLabels(kube.Labels(o.Cluster, osd.Component, ""))); err != nil {
 		return fmt.Errorf("list the Secrets of the OSDs: %w", err)
 	}
+	kube.Sort(secrets.Items)
 	for i := range secrets.Items {
 		if host, ok := osd.ClaimHost(&secrets.Items[i]); ok {
 			o.ClaimHosts = append(o.ClaimHosts, host)
@@ -214,7 +230,7 @@ func (r *Reconciler) observeCeph(ctx context.Context, o *Observed) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, connection.Timeout)
 	defer cancel()
 	if o.InCeph, o.Images, err = find(ctx, o.Conn, o.Pool); err != nil {
-		r.Connections.Failed(o.Cluster, err)
+		r.Connections.Failed(o.Cluster, o.Conn, err)
 	}
 	return err
 }

@@ -47,14 +47,20 @@ func (r *Reconciler) remove(ctx context.Context, pool *v1alpha1.BlockPool) (ctrl
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*connection.Timeout)
 	defer cancel()
-	var images []string
-	if o.Images != nil {
-		if images, err = o.Conn.PoolImages(ctx, pool.Name); err != nil {
+	// The classes go first, and then it is looked once more: nobody begins a volume in it any more.
+	for _, last := range []bool{false, true} {
+		images, err := o.images(ctx)
+		if err != nil {
 			return ctrl.Result{}, err
 		}
-	}
-	if len(images) > 0 {
-		return r.refuse(ctx, pool, v1alpha1.ReasonInUse, "not deleted, because the pool holds "+holds(images), lookAgain)
+		if len(images) > 0 {
+			return r.refuse(ctx, pool, v1alpha1.ReasonInUse, "not deleted, because the pool holds "+holds(images), lookAgain)
+		}
+		if !last {
+			if err := r.removeClasses(ctx, pool); err != nil {
+				return ctrl.Result{}, err
+			}
+		}
 	}
 	for _, gone := range slices.Backward(wanted(pool)) { // without its images, data belongs to nobody
 		if err := o.Conn.RemovePool(ctx, gone.Name); err != nil && !ceph.Is(err, ceph.NotFound) {
@@ -94,8 +100,29 @@ func (r *Reconciler) refuse(ctx context.Context, pool *v1alpha1.BlockPool, reaso
 	return ctrl.Result{RequeueAfter: again}, r.writeStatus(ctx, pool, status)
 }
 
+// images that the pool holds; none where Ceph has no pool of images.
+func (o *Observed) images(ctx context.Context) ([]string, error) {
+	if o.Images == nil {
+		return nil, nil
+	}
+	return o.Conn.PoolImages(ctx, o.Pool.Name)
+}
+
 // letGo deletes the classes that are the pool's own, and the finalizer.
 func (r *Reconciler) letGo(ctx context.Context, pool *v1alpha1.BlockPool) error {
+	if err := r.removeClasses(ctx, pool); err != nil {
+		return err
+	}
+	if controllerutil.RemoveFinalizer(pool, kube.Finalizer) {
+		if err := r.Client.Update(ctx, pool); err != nil {
+			return fmt.Errorf("let go of the BlockPool: %w", err)
+		}
+	}
+	return nil
+}
+
+// removeClasses deletes the classes that are the pool's own.
+func (r *Reconciler) removeClasses(ctx context.Context, pool *v1alpha1.BlockPool) error {
 	if name := storageClassName(pool); name != "" {
 		if err := r.removeSnapshotClasses(ctx, pool, name); err != nil {
 			return err
@@ -109,11 +136,6 @@ func (r *Reconciler) letGo(ctx context.Context, pool *v1alpha1.BlockPool) error 
 			if err := client.IgnoreNotFound(r.Client.Delete(ctx, &class, client.Preconditions{UID: &class.UID})); err != nil {
 				return fmt.Errorf("delete StorageClass %s: %w", name, err)
 			}
-		}
-	}
-	if controllerutil.RemoveFinalizer(pool, kube.Finalizer) {
-		if err := r.Client.Update(ctx, pool); err != nil {
-			return fmt.Errorf("let go of the BlockPool: %w", err)
 		}
 	}
 	return nil

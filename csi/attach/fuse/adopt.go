@@ -29,7 +29,9 @@ const (
 // Adopt goes on where an earlier process ended, and cleans up what it cannot go on
 // with. That process must be dead: what it had is served by nobody else. When it
 // returns, List has the volumes that it goes on with; each is served as soon as its
-// image is open again.
+// image is open again. What cannot be cleaned now is in nobody's way: each volume has its
+// own place. It fails only where ctx ends before it has begun: nothing is changed then, and
+// this process must not follow the keeper, for which it would drop all volumes.
 func (a *Attacher) Adopt(ctx context.Context) error {
 	if a.Keeper == nil {
 		return a.Clean()
@@ -38,6 +40,13 @@ func (a *Attacher) Adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := a.adopt(context.WithoutCancel(ctx), names); err != nil { // half of it would lose the other half
+		klog.ErrorS(err, "Not everything that an earlier process left is in order")
+	}
+	return nil
+}
+
+func (a *Attacher) adopt(ctx context.Context, names []string) error {
 	var clients, volumes []string
 	for _, name := range names {
 		switch {
@@ -59,7 +68,7 @@ func (a *Attacher) Adopt(ctx context.Context) error {
 	fenced, err := a.fenceAll(ctx, clients)
 	errs = append(errs, err, a.Clean())
 	for _, t := range adopted {
-		go a.resume(context.WithoutCancel(ctx), t, fenced)
+		go a.resume(ctx, t, fenced)
 	}
 	return errors.Join(errs...)
 }
@@ -78,6 +87,19 @@ func (a *Attacher) entries(ctx context.Context) ([]string, error) {
 	}
 }
 
+// entry gets an entry, from the keeper that comes if need be: one that was not looked at
+// would be lost.
+func (a *Attacher) entry(ctx context.Context, name string, state any) ([]*os.File, bool, error) {
+	for {
+		files, found, err := a.Keeper.Get(ctx, name, state)
+		if fault.KindOf(err) != fault.Unavailable || ctx.Err() != nil {
+			return files, found, err
+		}
+		klog.ErrorS(err, "Waiting for the keeper", "entry", name)
+		pause(ctx)
+	}
+}
+
 func pause(ctx context.Context) bool {
 	select {
 	case <-ctx.Done():
@@ -91,7 +113,7 @@ func pause(ctx context.Context) bool {
 // The entry that it returns is locked.
 func (a *Attacher) claim(ctx context.Context, name string) (*attached, error) {
 	var k kept
-	files, found, err := a.Keeper.Get(ctx, name, &k)
+	files, found, err := a.entry(ctx, name, &k)
 	if err != nil || !found {
 		return nil, err
 	}
@@ -138,7 +160,7 @@ func (a *Attacher) fenceAll(ctx context.Context, names []string) (fenced, error)
 	var errs []error
 	for _, name := range names {
 		var c client
-		files, found, err := a.Keeper.Get(ctx, name, &c)
+		files, found, err := a.entry(ctx, name, &c)
 		if err != nil || !found || len(files) != 1 {
 			closeFiles(files)
 			errs = append(errs, err)
@@ -156,7 +178,7 @@ func (a *Attacher) fenceAll(ctx context.Context, names []string) (fenced, error)
 		go func() {
 			defer close(done)
 			for _, c := range clients {
-				a.fence(context.WithoutCancel(ctx), credentials[fsid], c.name, c.Addrs)
+				a.fence(ctx, credentials[fsid], c.name, c.Addrs)
 				_ = c.file.Close()
 			}
 		}()

@@ -155,6 +155,10 @@ func (a *Attacher) open(ctx context.Context, t *attached, s secrets) error {
 	if err != nil {
 		return err
 	}
+	// Before the image is open: who comes after this process and the keeper fences it by that.
+	if err := a.save(v.ID, state{BootID: t.kept.BootID, File: t.kept.File, FSID: s.Credentials.FSID, Addrs: conn.ClientAddrs()}); err != nil {
+		return err
+	}
 	step.Enter(ctx, "open "+v.Image.String())
 	image, err := conn.OpenImage(ctx, v.Image, ceph.OpenOptions{
 		ReadOnly: v.ReadOnly, Exclusive: v.Exclusive, Passphrase: s.Passphrase, Snapshot: v.Snapshot})
@@ -210,10 +214,6 @@ func (t *attached) serve(ctx context.Context, resume, resend bool) error {
 
 func (a *Attacher) bindLoop(ctx context.Context, t *attached, v attach.Volume, file *os.File) error {
 	step.Enter(ctx, "bind a loop device to "+t.volume.Image.String())
-	if err := a.save(t.volume.ID, state{
-		BootID: t.kept.BootID, File: t.kept.File, FSID: v.Credentials.FSID, Addrs: t.device.ClientAddrs}); err != nil {
-		return err
-	}
 	bound, err := loop.Bind(ctx, file, t.volume.ReadOnly)
 	if err != nil {
 		return err

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -50,9 +52,9 @@ func Best(methods []Method) string {
 }
 
 func usable(name, root string, needs map[string]string) Method {
-	for path, reason := range needs {
+	for _, path := range slices.Sorted(maps.Keys(needs)) {
 		if _, err := os.Stat(filepath.Join(root, path)); err != nil {
-			return Method{Name: name, Reason: why(err, reason)}
+			return Method{Name: name, Reason: why(err, needs[path])}
 		}
 	}
 	return Method{Name: name, Usable: true}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -108,6 +109,33 @@ func TestTwoSupervisors(t *testing.T) {
 	n.detach(v)
 }
 
+// Asked to stop while it begins, whenever that is, a process loses no volume.
+func TestAskedToStopWhileItBegins(t *testing.T) {
+	n := newNode(t)
+	volumes := []attach.Volume{n.volume(64 << 20), n.volume(16 << 20), n.volume(16 << 20)}
+	device, err := n.client.Attach(n.ctx, volumes[0])
+	require.NoError(t, err)
+	for _, v := range volumes[1:] {
+		_, err := n.client.Attach(n.ctx, v)
+		require.NoError(t, err)
+	}
+	w := n.write(device.Path)
+	for i := range 30 {
+		n.attach.end(syscall.SIGKILL)
+		n.attach = n.start(os.Args[0])
+		time.Sleep(time.Duration(i) * 10 * time.Millisecond)
+		n.attach.end(syscall.SIGTERM)
+		require.Equal(t, len(volumes), n.keeper.devices(), "after %d × 10 ms: %s", i, &n.attach.said)
+		n.startAttach()
+		w.progress()
+	}
+	w.stop()
+	for _, v := range volumes {
+		require.NoError(t, n.client.Detach(n.ctx, v.ID))
+	}
+	n.keeps()
+}
+
 // A keeper that dies alone is not noticed, and the next one has everything.
 func TestKeeperAndDataPathKilledInTurn(t *testing.T) {
 	n := newNode(t)
@@ -144,6 +172,20 @@ func TestBothKilled(t *testing.T) {
 	require.NoError(t, err)
 	disk, err := os.OpenFile(device.Path, os.O_RDWR|syscall.O_DIRECT, 0)
 	require.NoError(t, err)
+	// One that goes on with the volume is known to who comes after it.
+	n.attach.end(syscall.SIGTERM)
+	n.startAttach()
+	_, err = disk.WriteAt(aligned(), 0)
+	require.NoError(t, err)
+	devices, err := n.client.List(n.ctx)
+	require.NoError(t, err)
+	require.NotEqual(t, device.ClientAddrs, devices[0].ClientAddrs)
+	noted, err := filepath.Glob(filepath.Join(n.dir.attachments(), "*", "state.json"))
+	require.NoError(t, err)
+	require.Len(t, noted, 1)
+	note, err := os.ReadFile(noted[0])
+	require.NoError(t, err)
+	require.Contains(t, string(note), devices[0].ClientAddrs)
 	n.attach.end(syscall.SIGKILL)
 	n.keeper.end(syscall.SIGKILL)
 	_, err = disk.WriteAt(aligned(), 0)

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"path/filepath"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -39,31 +41,31 @@ func (d StateDir) Keeper() keeper.Dir { return keeper.Dir(filepath.Join(string(d
 // Attach goes on with the volumes of the attach process before it, and serves until
 // it is asked to stop. Then it drains all volumes and leaves them to the next; or, where the
 // node says below a directory (systemd.Run) that it is shut down, serves until none is in use.
-func Attach(stop context.Context, dir StateDir, connector ceph.Connector, systemdRun, http string) error {
+func Attach(stop context.Context, dir StateDir, connector ceph.Connector, systemdRun, address string) error {
 	store := &keeper.Client{Socket: dir.Keeper().Socket()}
 	if err := fuse.Succeed(stop, dir.attachLock(), store); err != nil {
+		return err
+	}
+	// Before any volume is served: where it fails, they stay with the keeper.
+	listener, err := server.Listen(stop, dir.AttachSocket())
+	if err != nil {
 		return err
 	}
 	attacher := &fuse.Attacher{Dir: dir.attachments(), Connector: connector, Keeper: store}
 	stop, attacher.Again = context.WithCancel(stop)
 	defer attacher.Again()
 	if err := attacher.Adopt(stop); err != nil {
-		// What cannot be cleaned now is in nobody's way: each volume has its own place.
-		klog.ErrorS(err, "Not everything that an earlier process left is in order")
+		return errors.Join(err, listener.Close())
 	}
 	// The signal ends nothing by itself.
 	serving, end := context.WithCancel(context.WithoutCancel(stop))
 	defer end()
 	go store.Follow(serving)
-	listener, err := server.Listen(serving, dir.AttachSocket())
-	if err != nil {
-		return err
-	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), attacher.Metrics(), restarts)
 	group, serving := errgroup.WithContext(serving)
 	group.Go(func() error { return web.ServeOn(serving, listener, remote.Handler(attacher)) })
-	group.Go(func() error { return web.Serve(serving, http, web.Handler(registry, store.Holds)) })
+	group.Go(func() error { return tell(serving, address, web.Handler(registry, store.Holds)) })
 	group.Go(func() error { defer end(); return leave(serving, stop, attacher, systemdRun) })
 	klog.InfoS("Serving", "socket", listener.Addr().String())
 	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
@@ -76,11 +78,30 @@ func Attach(stop context.Context, dir StateDir, connector ceph.Connector, system
 var restarts = prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "cairn_csi_attach_restarts_total",
 	Help: "How often the attach process of this pod ended by itself and was started again."}, func() float64 { return float64(supervise.Restarts()) })
 
+// tellRetry is how long to wait before metrics and health are tried to be served again.
+const tellRetry = 5 * time.Second
+
+// tell serves metrics and health. Volumes are served also where somebody else has the address.
+func tell(ctx context.Context, address string, handler http.Handler) error {
+	for {
+		err := web.Serve(ctx, address, handler)
+		if ctx.Err() != nil {
+			return err
+		}
+		klog.ErrorS(err, "No metrics and health")
+		select {
+		case <-ctx.Done():
+		case <-time.After(tellRetry):
+		}
+	}
+}
+
+// leave hands the volumes over when this process is asked to stop, or can be commanded no more.
 func leave(serving, stop context.Context, attacher *fuse.Attacher, systemdRun string) error {
 	select {
 	case <-stop.Done():
 	case <-serving.Done():
-		return nil
+		return attacher.Leave(context.WithoutCancel(serving))
 	}
 	stopping, err := systemd.Stopping(serving, systemdRun)
 	if err != nil {

@@ -50,8 +50,11 @@ func (c *conn) ClientIDs(ctx context.Context) (map[string]uint64, error) {
 	if err := c.ask(ctx, command{"prefix": "status"}, &status); err != nil {
 		return nil, err
 	}
+	own, err := call(ctx, c, "get the client ID", func() (uint64, error) { return c.rados.GetInstanceID(), nil })
+	if err != nil {
+		return nil, err
+	}
 	var (
-		own    = c.rados.GetInstanceID()
 		mu     sync.Mutex
 		ids    = map[string]uint64{}
 		asking errgroup.Group // at once: one that is slow leaves the others their time
@@ -78,7 +81,7 @@ func (c *conn) ClientIDs(ctx context.Context) (map[string]uint64, error) {
 	return ids, asking.Wait()
 }
 
-func (c *conn) sessions(ctx context.Context, mon string) (sessions []monSession, err error) {
+func (c *conn) sessions(ctx context.Context, mon string) ([]monSession, error) {
 	op, text, err := command{"prefix": "sessions", "format": "json"}.encode()
 	if err != nil {
 		return nil, err
@@ -88,6 +91,7 @@ func (c *conn) sessions(ctx context.Context, mon string) (sessions []monSession,
 		if err != nil {
 			return nil, explain(op+" of mon "+mon, message, err)
 		}
+		var sessions []monSession
 		if err := json.Unmarshal(out, &sessions); err != nil {
 			return nil, ceph.Errorf(ceph.Unexpected, op, "decode the answer of mon %s: %w", mon, err)
 		}

@@ -28,8 +28,7 @@ type conn struct {
 	open   sync.RWMutex
 	closed bool
 	// stalePools: the OSD map may lack what this connection did to pools.
-	stalePools   atomic.Bool
-	removingPool sync.Mutex
+	stalePools atomic.Bool
 	// abandoned is after what time nobody can be at work any more on an image that
 	// was begun.
 	abandoned time.Duration

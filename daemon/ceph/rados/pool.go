@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/cairn-storage/cairn/daemon/ceph"
 )
@@ -210,29 +211,37 @@ func (c *conn) findPool(ctx context.Context, name string) (*ceph.Pool, error) {
 	return nil, nil
 }
 
+// restoreTimeout is how long the mons may take to take back an option.
+const restoreTimeout = 10 * time.Second
+
 // RemovePool deletes a pool and all its data. The mons refuse this unless their
-// option mon_allow_pool_delete is set, which is done for this one command only.
+// option mon_allow_pool_delete is set, which is done for this one command only. Two removals
+// at once would take it from each other.
 func (c *conn) RemovePool(ctx context.Context, name string) error {
 	defer c.stalePools.Store(true)
 	found, err := c.findPool(ctx, name)
 	if err != nil {
 		return err
 	}
-	if found == nil {
-		if err := c.tell(ctx, removeCoding(name)...); err != nil {
+	if found == nil { // who removed it may have got no further
+		if err := errors.Join(c.refusePoolDeletion(ctx), c.tell(ctx, removeCoding(name)...)); err != nil {
 			return err
 		}
 		return ceph.Errorf(ceph.NotFound, "remove pool "+name, "no such pool")
 	}
-	c.removingPool.Lock() // another removal would take the option back too early
-	defer c.removingPool.Unlock()
-	if err := c.SetConfig(ctx, "mon", "mon_allow_pool_delete", "true"); err != nil {
+	if err = c.SetConfig(ctx, "mon", "mon_allow_pool_delete", "true"); err == nil {
+		err = c.tell(ctx, command{"prefix": "osd pool delete", "pool": name, "pool2": name, "yes_i_really_really_mean_it": true})
+	}
+	err = errors.Join(err, c.refusePoolDeletion(ctx))
+	if err != nil || found.Spec.DataChunks == 0 {
 		return err
 	}
-	err = c.tell(ctx, command{"prefix": "osd pool delete", "pool": name, "pool2": name, "yes_i_really_really_mean_it": true})
-	restore := c.tell(ctx, command{"prefix": "config rm", "who": "mon", "name": "mon_allow_pool_delete"})
-	if err != nil || restore != nil || found.Spec.DataChunks == 0 {
-		return errors.Join(err, restore)
-	}
 	return c.tell(ctx, removeCoding(name)...)
+}
+
+// refusePoolDeletion has the mons refuse to delete pools, also where ctx has ended.
+func (c *conn) refusePoolDeletion(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreTimeout)
+	defer cancel()
+	return c.tell(ctx, command{"prefix": "config rm", "who": "mon", "name": "mon_allow_pool_delete"})
 }

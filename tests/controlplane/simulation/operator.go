@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"reflect"
 	"slices"
 	"sync"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -166,9 +168,21 @@ func (w *World) Connected(owner *v1alpha1.StorageCluster) {
 	}
 }
 
-// OperatorClient is the operator's: its writes are counted and may fail.
+// OperatorClient is the operator's: its writes are counted and may fail, and its lists have
+// another order each time, as those of a cache have.
 func (w *World) OperatorClient() client.Client {
 	return interceptor.NewClient(w.Client, interceptor.Funcs{
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			if err := c.List(ctx, list, opts...); err != nil {
+				return err
+			}
+			items, err := meta.ExtractList(list)
+			if err != nil {
+				return err
+			}
+			rand.Shuffle(len(items), func(i, j int) { items[i], items[j] = items[j], items[i] })
+			return meta.SetList(list, items)
+		},
 		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
 			return w.made(describe("create", o), func() error { return c.Create(ctx, o, opts...) })
 		},
