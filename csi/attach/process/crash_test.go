@@ -177,15 +177,19 @@ func TestBothKilled(t *testing.T) {
 	n.startAttach()
 	_, err = disk.WriteAt(aligned(), 0)
 	require.NoError(t, err)
-	devices, err := n.client.List(n.ctx)
-	require.NoError(t, err)
-	require.NotEqual(t, device.ClientAddrs, devices[0].ClientAddrs)
+	var now string
+	require.Eventually(t, func() bool {
+		devices, err := n.client.List(n.ctx)
+		now = devices[0].ClientAddrs
+		return err == nil && now != ""
+	}, 20*time.Second, 5*time.Millisecond)
+	require.NotEqual(t, device.ClientAddrs, now)
 	noted, err := filepath.Glob(filepath.Join(n.dir.attachments(), "*", "state.json"))
 	require.NoError(t, err)
 	require.Len(t, noted, 1)
 	note, err := os.ReadFile(noted[0])
 	require.NoError(t, err)
-	require.Contains(t, string(note), devices[0].ClientAddrs)
+	require.Contains(t, string(note), now)
 	n.attach.end(syscall.SIGKILL)
 	n.keeper.end(syscall.SIGKILL)
 	_, err = disk.WriteAt(aligned(), 0)
