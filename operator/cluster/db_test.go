@@ -4,10 +4,12 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/operator/kube"
 	"github.com/cairn-storage/cairn/operator/osd"
 )
 
@@ -152,6 +154,14 @@ func TestADBDeviceIsNotEmptiedOnANodeThatDoesNotAnswer(t *testing.T) {
 	require.Equal(t, v1alpha1.RiskDestroys, s.stepNamed("osd-n1-disk3-db").Risk)
 	s.Nodes[0].Status.Conditions[0].Status = corev1.ConditionUnknown
 	require.Contains(t, s.gates()["osd-n1-disk3-db"], "node n1, which has the device, is ready")
+
+	moved := &s.Inventory["n2"].Status.Devices[1]
+	moved.Usable, moved.DBOf = false, target.UUID
+	for range 20 {
+		job, is := s.stepNamed("osd-n1-disk3-db").Create[0].(*batchv1.Job)
+		require.True(t, is)
+		require.Equal(t, "n2", job.Annotations[kube.AnnotationNode], "it is there now; what n1 shows is old")
+	}
 }
 
 func TestAPlaceIsAsLargeAsTheDeviceAndItsDatabase(t *testing.T) {

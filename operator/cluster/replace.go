@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -101,43 +102,42 @@ func (o *Observed) destroyed(id int) bool {
 // renewal completes the step that makes an OSD of a device that replaces another; there is
 // none while the other has not made room.
 func (p *planner) renewal(s Step, target osd.Target) (Step, bool) {
-	for _, secret := range p.o.whosePlace(target) {
-		old := osd.TargetOf(secret)
-		wanted := func(t osd.Target) bool { return t.UUID == old.UUID }
-		if slices.ContainsFunc(p.d.Targets, wanted) {
-			s.Gate, s.Reason = fmt.Sprintf("spec.storage no longer names the device that it replaces (%s on node %s), under whatever name", old.Device, old.Node), v1alpha1.ReasonDeviceRefused
-			return s, true
-		}
-		if _, left := p.freeDB(old); left && (p.o.needsDBOf(target, old) || p.o.Jobs[p.o.freeingName(old.UUID)] != nil) {
-			return s, false
-		}
-		if id, ok := osd.ID(secret); ok && p.o.destroyed(id) {
-			s.What, s.Why, s.Renew = fmt.Sprintf("%s, in the place of osd.%d", s.What, id), whyReplaced, &id
-			return s, true
-		}
-		return s, p.o.osd(old.UUID) == nil
+	secret := p.o.whosePlace(target)
+	if secret == nil {
+		s.Gate, s.Reason = fmt.Sprintf("'replaces' names the device of an OSD: there is none on %s of node %s. Correct spec.storage.nodes[%s].devices, or leave out 'replaces'",
+			target.Replaces, target.Node, target.Node), v1alpha1.ReasonDeviceNotFound
+		return s, true
 	}
-	s.Gate, s.Reason = fmt.Sprintf("'replaces' names the device of an OSD: there is none on %s of node %s. Correct spec.storage.nodes[%s].devices, or leave out 'replaces'",
-		target.Replaces, target.Node, target.Node), v1alpha1.ReasonDeviceNotFound
-	return s, true
+	old := osd.TargetOf(secret)
+	wanted := func(t osd.Target) bool { return t.UUID == old.UUID }
+	if slices.ContainsFunc(p.d.Targets, wanted) {
+		s.Gate, s.Reason = fmt.Sprintf("spec.storage no longer names the device that it replaces (%s on node %s), under whatever name", old.Device, old.Node), v1alpha1.ReasonDeviceRefused
+		return s, true
+	}
+	if _, left := p.freeDB(old); left && (p.o.needsDBOf(target, old) || p.o.Jobs[p.o.freeingName(old.UUID)] != nil) {
+		return s, false
+	}
+	if id, ok := osd.ID(secret); ok && p.o.destroyed(id) {
+		s.What, s.Why, s.Renew = fmt.Sprintf("%s, in the place of osd.%d", s.What, id), whyReplaced, &id
+		return s, true
+	}
+	return s, p.o.osd(old.UUID) == nil
 }
 
-// whosePlace are the Secrets of the OSDs whose place a target takes: of a slot whose disk was replaced
-// twice the one first whose ID waits for another device.
-func (o *Observed) whosePlace(target osd.Target) (secrets []*corev1.Secret) {
-	var others []*corev1.Secret
+// whosePlace is the Secret of the OSD whose place a target takes, nil for none: of a slot whose disk was
+// replaced twice that of the OSD whose ID waits for another device.
+func (o *Observed) whosePlace(target osd.Target) (found *corev1.Secret) {
 	for _, name := range slices.Sorted(maps.Keys(o.Secrets)) {
 		secret := o.Secrets[name]
 		if secret.Annotations[kube.AnnotationUUID] == "" || !takesThePlace(target, osd.TargetOf(secret)) {
 			continue
 		}
 		if id, ok := osd.ID(secret); ok && o.destroyed(id) {
-			secrets = append(secrets, secret)
-		} else {
-			others = append(others, secret)
+			return secret
 		}
+		found = cmp.Or(found, secret)
 	}
-	return append(secrets, others...)
+	return found
 }
 
 // lostAndReplaced reports whether an OSD's device is lost, and the spec names another

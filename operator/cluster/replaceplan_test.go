@@ -1,12 +1,14 @@
 package cluster
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/cairn-storage/cairn/api/v1alpha1"
+	"github.com/cairn-storage/cairn/operator/kube"
 	"github.com/cairn-storage/cairn/operator/osd"
 )
 
@@ -85,6 +87,28 @@ func TestALostOSDGivesItsPlaceStepByStep(t *testing.T) {
 	require.True(t, s.stepNamed("osd-1-drained").Wait)
 	s.Ceph.Needed[1] = ""
 	require.Equal(t, []string{"osd-1-purge"}, s.open())
+}
+
+// Of a slot whose disk was replaced twice the first OSD's Secret may be there still: no new ID is
+// made while that of the second waits.
+func TestOfASlotThatIsReplacedAgainTheIDThatWaitsIsTaken(t *testing.T) {
+	s := replacing(t, "10Gi")
+	s.mark()
+	uuid := s.Ceph.OSDs[1].UUID
+	s.Ceph.OSDs[1].Destroyed, s.Ceph.OSDs[1].UUID, s.Ceph.OSDs[1].Up = true, "", false
+	waiting := s.Secrets[osd.SecretName(s.Cluster, uuid)]
+	for _, digit := range "0f" {
+		first := waiting.DeepCopy()
+		first.Annotations[kube.AnnotationUUID] = strings.Repeat(string(digit), 8) + first.Annotations[kube.AnnotationUUID][8:]
+		first.Name = osd.SecretName(s.Cluster, first.Annotations[kube.AnnotationUUID])
+		delete(first.Data, "keyring")
+		require.NotEqual(t, waiting.Name, first.Name)
+		s.Secrets[first.Name] = first
+	}
+	target := osd.Target{Node: "n1", Device: "disk3", Replaces: "disk2", UUID: osd.UUID(s.Keys.FSID, "n1", "disk3")}
+	for range 20 {
+		require.Equal(t, waiting.Name, s.whosePlace(target).Name)
+	}
 }
 
 // An OSD that has the ID and weight of another has not served data yet: its disk is to be prepared.
