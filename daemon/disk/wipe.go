@@ -57,7 +57,7 @@ func (w *Wiper) Wipe(ctx context.Context, request WipeRequest) (wiped []string, 
 	request.learn(labels)
 	slices.SortStableFunc(blocks, func(a, b block) int { return rank(labels[a.name]) - rank(labels[b.name]) })
 	var failed []error
-	left := map[string]bool{} // OSDs whose databases are not emptied
+	left := request.damaged(labels) // OSDs that may have a database which is not emptied
 	for _, b := range blocks {
 		found, err := labels[b.name], errs[b.name]
 		switch {
@@ -66,10 +66,10 @@ func (w *Wiper) Wipe(ctx context.Context, request WipeRequest) (wiped []string, 
 		case err != nil, found == nil:
 		case found.damaged != "" && slices.Contains(request.OSDs, found.uuid) && (!request.DBOnly || found.description != mainDevice):
 			failed = append(failed, fmt.Errorf("wipe device %s: its label names OSD %s, but is damaged (%s), so nothing shows whose it is", stablePath(b), found.uuid, found.damaged))
-		case request.covers(found) && left[found.uuid]: // the database's failure is said, and it is found by this label
+		case request.covers(found) && found.description == mainDevice && left[found.uuid]: // its failure is said, and it is found by this label
 		case request.covers(found):
 			if err := w.wipe(ctx, request, b); err != nil {
-				left[found.uuid] = true
+				left[found.uuid] = found.description == databaseOf
 				failed = append(failed, fmt.Errorf("wipe device %s: %w", stablePath(b), err))
 				continue
 			}
@@ -106,6 +106,17 @@ func (r *WipeRequest) learn(labels map[string]*label) {
 			r.OSDs = append(r.OSDs, l.uuid)
 		}
 	}
+}
+
+// damaged are the OSDs of the request that a damaged label names: it may be that of a DB device.
+func (r *WipeRequest) damaged(labels map[string]*label) map[string]bool {
+	osds := map[string]bool{}
+	for _, l := range labels {
+		if l != nil && l.damaged != "" && slices.Contains(r.OSDs, l.uuid) {
+			osds[l.uuid] = true
+		}
+	}
+	return osds
 }
 
 // rank of a disk in the order in which they are emptied.

@@ -196,8 +196,9 @@ func (p *planner) apartGap(leaving string) string {
 }
 
 // unstarted says which mon's pod has not started although its node takes pods, where the
-// quorum ends without another mon: a pod of that one might not start either.
-func (p *planner) unstarted(m mon.Mon) string {
+// quorum ends without another mon: a pod of that one might not start either. The mon that
+// leaves may do so for that.
+func (p *planner) unstarted(m mon.Mon, leaving string) string {
 	if 2*(len(p.o.Ceph.Status.Quorum)-1) > len(p.o.Ceph.Status.Mons) {
 		return ""
 	}
@@ -207,7 +208,7 @@ func (p *planner) unstarted(m mon.Mon) string {
 			continue
 		}
 		other := p.o.mon(pod.Labels[kube.LabelInstance])
-		if other != nil && other.Name != m.Name && takesPods(p.o.node(other.Node), p.o.Cluster) {
+		if other != nil && other.Name != m.Name && other.Name != leaving && takesPods(p.o.node(other.Node), p.o.Cluster) {
 			return fmt.Sprintf("the pod of mon %s has started on node %s (cordon that where it cannot): until a new pod of mon %s has, there is no quorum", other.Name, other.Node, m.Name)
 		}
 	}
@@ -233,8 +234,8 @@ func (p *planner) beginAnew(m mon.Mon, leaving string) {
 	case pod == nil || pod.DeletionTimestamp != nil:
 		s.Wait, s.What, p.restartsMon = true, "wait for another pod of mon "+m.Name, true
 	case s.Gate != "":
-	case p.unstarted(m) != "":
-		s.Gate = p.unstarted(m)
+	case p.unstarted(m, leaving) != "":
+		s.Gate = p.unstarted(m, leaving)
 	case p.o.Ceph.ClientIDsError != nil:
 		s.Gate = fmt.Sprintf("mons %s say which client IDs they give", strings.Join(p.o.silentMons(), ", "))
 	case !takesPods(p.o.node(m.Node), p.o.Cluster):

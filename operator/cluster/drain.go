@@ -164,15 +164,15 @@ func same(a, b *policyv1.PodDisruptionBudget) bool {
 	return err == nil && left == right
 }
 
-// nodeLost names the nodes that do not answer, their daemons, and what holds up another
-// mon in the place of a lost one.
+// nodeLost names the nodes that do not answer, their daemons, what was tried in vain, and
+// what holds up another mon in the place of a lost one.
 func nodeLost(o *Observed, _ *Desired, steps []Step) *v1alpha1.Blocker {
 	lost := disruption.Lost(o.drain())
 	if lost == "" {
 		return nil
 	}
 	if failed := stepFailed(o, nil, steps); failed != nil {
-		return blocker(v1alpha1.ReasonNodeLost, "%s. %s", lost, failed.Message)
+		lost += ". " + failed.Message
 	}
 	for _, s := range steps {
 		if s.Gate != "" && (s.RestartMon != "" || s.RemoveMon != "") {

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -125,17 +124,20 @@ func (p *planner) renewal(s Step, target osd.Target) (Step, bool) {
 }
 
 // whosePlace is the Secret of the OSD whose place a target takes, nil for none: of a slot whose disk was
-// replaced twice that of the OSD whose ID waits for another device.
+// replaced twice that of the OSD whose ID waits for another device, or that Ceph knows still.
 func (o *Observed) whosePlace(target osd.Target) (found *corev1.Secret) {
 	for _, name := range slices.Sorted(maps.Keys(o.Secrets)) {
 		secret := o.Secrets[name]
-		if secret.Annotations[kube.AnnotationUUID] == "" || !takesThePlace(target, osd.TargetOf(secret)) {
+		uuid := secret.Annotations[kube.AnnotationUUID]
+		if uuid == "" || !takesThePlace(target, osd.TargetOf(secret)) {
 			continue
 		}
 		if id, ok := osd.ID(secret); ok && o.destroyed(id) {
 			return secret
 		}
-		found = cmp.Or(found, secret)
+		if found == nil || o.osd(uuid) != nil {
+			found = secret
+		}
 	}
 	return found
 }

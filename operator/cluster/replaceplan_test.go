@@ -106,9 +106,9 @@ func TestOfASlotThatIsReplacedAgainTheIDThatWaitsIsTaken(t *testing.T) {
 		s.Secrets[first.Name] = first
 	}
 	target := osd.Target{Node: "n1", Device: "disk3", Replaces: "disk2", UUID: osd.UUID(s.Keys.FSID, "n1", "disk3")}
-	for range 20 {
-		require.Equal(t, waiting.Name, s.whosePlace(target).Name)
-	}
+	require.Equal(t, waiting.Name, s.whosePlace(target).Name)
+	s.Ceph.OSDs[1].Destroyed, s.Ceph.OSDs[1].UUID, s.lookup = false, uuid, lookup{}
+	require.Equal(t, waiting.Name, s.whosePlace(target).Name, "its ID is to wait")
 }
 
 // An OSD that has the ID and weight of another has not served data yet: its disk is to be prepared.

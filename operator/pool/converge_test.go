@@ -226,6 +226,19 @@ func TestAPoolIsLookedIntoOnceMoreWhenNobodyCanFindItAnyMore(t *testing.T) {
 	require.Contains(t, ready(p).Message, "pvc-late")
 }
 
+// An operator that ends while it removes a pool does not leave Ceph willing to delete others.
+func TestThatPoolsMayBeDeletedIsTakenBack(t *testing.T) {
+	s := newSite(t)
+	p := s.converge(s.pool(""))
+	require.NoError(t, s.ceph.RemovePool(t.Context(), p.Name))
+	require.NoError(t, s.ceph.SetConfig(t.Context(), "mon", "mon_allow_pool_delete", "true"))
+	require.NoError(t, s.Client.Delete(t.Context(), p))
+	require.Nil(t, s.look(p))
+	options, err := s.ceph.Config(t.Context())
+	require.NoError(t, err)
+	require.NotContains(t, fmt.Sprint(options), "mon_allow_pool_delete")
+}
+
 // heldReader reads no BlockPool once it is reached, until it may.
 type heldReader struct {
 	client.Reader

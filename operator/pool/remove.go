@@ -42,12 +42,19 @@ func (r *Reconciler) remove(ctx context.Context, pool *v1alpha1.BlockPool) (ctrl
 		}
 		return r.refuse(ctx, pool, v1alpha1.ReasonCephUnreachable, fmt.Sprintf("not deleted yet: %v", err), lookAgainSoon)
 	}
-	if is := o.foreign(); is != "" || o.Images == nil && pool.Spec.ErasureCoded == nil {
+	if is := o.foreign(); is != "" {
 		return ctrl.Result{}, r.letGo(ctx, pool) // what is not the BlockPool's stays
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*connection.Timeout)
 	defer cancel()
-	// The classes go first, and then it is looked once more: nobody begins a volume in it any more.
+	if o.Images == nil && pool.Spec.ErasureCoded == nil {
+		// An operator that ended in RemovePool has left this behind.
+		if err := o.Conn.UnsetConfig(ctx, "mon", "mon_allow_pool_delete"); err != nil {
+			return ctrl.Result{}, err
+		}
+		return ctrl.Result{}, r.letGo(ctx, pool)
+	}
+	// The classes that Cairn made go first, and then it is looked once more: nobody begins a volume by them any more.
 	for _, last := range []bool{false, true} {
 		images, err := o.images(ctx)
 		if err != nil {

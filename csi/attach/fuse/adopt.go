@@ -30,8 +30,8 @@ const (
 // with. That process must be dead: what it had is served by nobody else. When it
 // returns, List has the volumes that it goes on with; each is served as soon as its
 // image is open again. What cannot be cleaned now is in nobody's way: each volume has its
-// own place. It fails only where ctx ends before it has begun: nothing is changed then, and
-// this process must not follow the keeper, for which it would drop all volumes.
+// own place. With a keeper it fails only where ctx ends before it has begun: nothing is changed
+// then, and this process must not follow the keeper, for which it would drop all volumes.
 func (a *Attacher) Adopt(ctx context.Context) error {
 	if a.Keeper == nil {
 		return a.Clean()
@@ -65,8 +65,9 @@ func (a *Attacher) adopt(ctx context.Context, names []string) error {
 		}
 		errs = append(errs, err)
 	}
+	errs = append(errs, a.Clean()) // what is noted there is fenced by the first connection
 	fenced, err := a.fenceAll(ctx, clients)
-	errs = append(errs, err, a.Clean())
+	errs = append(errs, err)
 	for _, t := range adopted {
 		go a.resume(ctx, t, fenced)
 	}
@@ -130,6 +131,9 @@ func (a *Attacher) claim(ctx context.Context, name string) (*attached, error) {
 	t := a.take(k.Volume.ID)
 	t.volume, t.kept, t.resumed = k.Volume, k, true
 	t.fds = descriptors{files[0], files[1], files[2]}
+	if !k.Drained { // a keeper that died meanwhile does not know any more who that was
+		a.leaveNoted(a.dir(k.Volume.ID))
+	}
 	err = errors.Join(t.found(*device), a.Keeper.Claim(name, k, files...))
 	a.show(t.device)
 	return t, err

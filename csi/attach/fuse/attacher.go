@@ -155,9 +155,13 @@ func (a *Attacher) open(ctx context.Context, t *attached, s secrets) error {
 	if err != nil {
 		return err
 	}
-	// Before the image is open: who comes after this process and the keeper fences it by that.
-	if err := a.save(v.ID, state{BootID: t.kept.BootID, File: t.kept.File, FSID: s.Credentials.FSID, Addrs: conn.ClientAddrs()}); err != nil {
+	// Before the image is open: who comes after this process fences it by that.
+	err = a.save(v.ID, state{BootID: t.kept.BootID, File: t.kept.File, FSID: s.Credentials.FSID, Addrs: conn.ClientAddrs()})
+	if err != nil && !t.resumed {
 		return err
+	}
+	if err != nil { // its I/O waits, and the keeper has the address, too
+		klog.ErrorS(err, "It is not written down who serves the volume", "volume", v.ID)
 	}
 	step.Enter(ctx, "open "+v.Image.String())
 	image, err := conn.OpenImage(ctx, v.Image, ceph.OpenOptions{

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
 
 	"github.com/cairn-storage/cairn/csi/attach"
 	"github.com/cairn-storage/cairn/csi/attach/loop"
@@ -105,21 +106,44 @@ func (a *Attacher) dirs() map[string]bool {
 }
 
 func (a *Attacher) cleanOne(dir string) error {
-	raw, err := os.ReadFile(filepath.Join(dir, stateFile))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return removeDir(dir)
-	case err != nil:
-		return fmt.Errorf("read the stale attachment %s: %w", dir, err)
+	s, err := noted(dir)
+	if err != nil {
+		return err
 	}
-	var s state
-	if err := json.Unmarshal(raw, &s); err == nil && s.BootID == durable.BootID() {
+	if s != nil {
 		if err := abandon(s.File); err != nil {
 			return err
 		}
 		a.conns.leave(s.FSID, s.Addrs)
 	}
 	return removeDir(dir)
+}
+
+// leaveNoted has who is noted to serve an attachment be fenced before this process opens anything.
+func (a *Attacher) leaveNoted(dir string) {
+	s, err := noted(dir)
+	if err != nil {
+		klog.ErrorS(err, "It is not known from there who served the volume")
+	}
+	if s != nil {
+		a.conns.leave(s.FSID, s.Addrs)
+	}
+}
+
+// noted is what is written of an attachment since the node has booted; nil for nothing.
+func noted(dir string) (*state, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, stateFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the stale attachment %s: %w", dir, err)
+	}
+	var s state
+	if err := json.Unmarshal(raw, &s); err != nil || s.BootID != durable.BootID() {
+		return nil, nil
+	}
+	return &s, nil
 }
 
 // abandon unbinds the device of a file that nobody serves.

@@ -98,10 +98,12 @@ func tell(ctx context.Context, address string, handler http.Handler) error {
 
 // leave hands the volumes over when this process is asked to stop, or can be commanded no more.
 func leave(serving, stop context.Context, attacher *fuse.Attacher, systemdRun string) error {
+	commanded := serving.Done()
+	serving = context.WithoutCancel(serving) // half a hand-over would lose volumes
 	select {
 	case <-stop.Done():
-	case <-serving.Done():
-		return attacher.Leave(context.WithoutCancel(serving))
+	case <-commanded:
+		return attacher.Leave(serving)
 	}
 	stopping, err := systemd.Stopping(serving, systemdRun)
 	if err != nil {

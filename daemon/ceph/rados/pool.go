@@ -243,5 +243,5 @@ func (c *conn) RemovePool(ctx context.Context, name string) error {
 func (c *conn) refusePoolDeletion(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreTimeout)
 	defer cancel()
-	return c.tell(ctx, command{"prefix": "config rm", "who": "mon", "name": "mon_allow_pool_delete"})
+	return c.UnsetConfig(ctx, "mon", "mon_allow_pool_delete")
 }
