@@ -4,6 +4,7 @@ package daemonpod
 
 import (
 	"maps"
+	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -25,6 +26,7 @@ type Pod struct {
 	mounts              []corev1.VolumeMount
 	devices             []corev1.VolumeDevice
 	privileged          bool
+	lifecycle           *corev1.Lifecycle
 	annotations         map[string]string
 }
 
@@ -86,6 +88,11 @@ func (p *Pod) SpreadEvenly() {
 // StopsWithin bounds how long the daemon may take to stop, in seconds.
 func (p *Pod) StopsWithin(seconds int64) { p.spec.TerminationGracePeriodSeconds = &seconds }
 
+// ServesOn has the daemon go on for some seconds after its pod is asked to stop.
+func (p *Pod) ServesOn(seconds int) {
+	p.lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"sleep", strconv.Itoa(seconds)}}}}
+}
+
 // Privileged gives the pod's containers the node's devices.
 func (p *Pod) Privileged() { p.privileged = true }
 
@@ -137,7 +144,7 @@ func (p *Pod) Init(image, name string, command []string) {
 // Run sets the daemon's own container.
 func (p *Pod) Run(command []string, resources corev1.ResourceRequirements, env ...corev1.EnvVar) {
 	container := p.container(p.cluster.Spec.Ceph.Image, p.component, command, env)
-	container.Resources, container.VolumeDevices = resources, p.devices
+	container.Resources, container.VolumeDevices, container.Lifecycle = resources, p.devices, p.lifecycle
 	p.spec.Containers = []corev1.Container{container}
 }
 

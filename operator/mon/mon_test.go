@@ -101,6 +101,14 @@ func TestObservedMonsComeInOneOrder(t *testing.T) {
 	require.Equal(t, Observed([]corev1.Service{*a, *b}, none), Observed([]corev1.Service{*b, *a}, none))
 }
 
+// OSDs that are evicted with a mon tell it that they go.
+func TestAMonServesOnWhileTheOSDsOfItsNodeGo(t *testing.T) {
+	cluster := &v1alpha1.StorageCluster{}
+	pod := Deployment(cluster, "", Mon{Name: "a"}, nil, nil, false).Spec.Template.Spec
+	require.Equal(t, []string{"sleep", "5"}, pod.Containers[0].Lifecycle.PreStop.Exec.Command)
+	require.Nil(t, pod.TerminationGracePeriodSeconds, "there is time enough for both")
+}
+
 func TestHost(t *testing.T) {
 	for name, test := range map[string]struct {
 		mons []Mon

@@ -92,6 +92,9 @@ func script(m Mon, encrypted bool) string {
 func Deployment(cluster *v1alpha1.StorageCluster, fsid string, m Mon, mons []Mon, live *appsv1.Deployment, encrypted bool) *appsv1.Deployment {
 	data := path.Join(cluster.Spec.DataPath, cluster.Namespace, cluster.Name, "mon-"+m.Name)
 	pod := daemonpod.New(cluster, Component, m.Name)
+	// The OSDs of a node that is drained say goodbye to any mon. What they tell one that ends with them
+	// is lost, and Ceph finds out that they are gone only after osd_heartbeat_grace.
+	pod.ServesOn(5)
 	pod.OnNode(m.Node)
 	pod.HostPath("data", data, data, corev1.HostPathDirectoryOrCreate)
 	pod.Secret("bootstrap", BootstrapName(cluster), "/run/bootstrap", KeyKeyring, KeyJoined)

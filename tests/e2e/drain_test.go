@@ -22,7 +22,7 @@ func drainsANode(t *testing.T) {
 	first, second := nodes[0], nodes[1]
 	require.NoError(t, kubectl.UntilField(bounded(t), kubectl.Namespace, "storagecluster/"+story.Cluster, `{.status.conditions[?(@.type=="Drainable")].message}`, "one host may be drained at a time"))
 
-	began := time.Now()
+	began, unnoticed := time.Now(), givenUp(t)
 	require.NoError(t, drain(bounded(t), first, "3m"))
 	t.Logf("%s drained in %s", first, time.Since(began).Round(time.Second))
 	require.Empty(t, daemonsOn(t, first))
@@ -30,6 +30,8 @@ func drainsANode(t *testing.T) {
 		seen := inCeph(t, "ceph osd dump -f json")
 		return strings.Contains(seen, `"crush_node_flags":{"`+first+`":["noout"]}`), last(seen, 300)
 	}))
+
+	require.Equal(t, unnoticed, givenUp(t), "an OSD's goodbye went to the mon of its node, which ended with it")
 
 	refused := drain(bounded(t), second, "10s")
 	require.ErrorContains(t, refused, "disruption budget")
@@ -108,6 +110,17 @@ func others(t *testing.T, node string) []string {
 	}
 	require.NotEmpty(t, front)
 	return append(front, back...)
+}
+
+// givenUp are the lines of Ceph's log about OSDs that were not heard of any more.
+func givenUp(t *testing.T) []string {
+	var lines []string
+	for line := range strings.Lines(inCeph(t, "ceph log last 10000 info cluster")) {
+		if strings.Contains(line, " >= grace ") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 // drain drains a node of the cluster's daemons.
