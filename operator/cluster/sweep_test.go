@@ -190,7 +190,7 @@ func (s *site) after(act func()) []string {
 	s.t.Helper()
 	act()
 	s.client, s.lag, s.dropped = s.OperatorClient(), 0, 0
-	for range 2 {
+	for range 4 { // one that was killed last asks the mons, notes what they say, and says so
 		if !s.gone() {
 			s.look()
 		}
