@@ -76,21 +76,26 @@ func TestOnlyDisksOfTheClusterAreWiped(t *testing.T) {
 	}
 }
 
+// wipesNothing checks that while a device is in use nothing is wiped, and a disk stays as it is.
+func (h *realHost) wipesNothing(request WipeRequest, inUse, disk string) {
+	h.t.Helper()
+	before := h.digest(disk)
+	file, err := os.OpenFile(inUse, os.O_RDONLY|unix.O_EXCL, 0)
+	require.NoError(h.t, err)
+	wiped, err := NewWiper(h.Host).Wipe(h.t.Context(), request)
+	require.ErrorContains(h.t, err, "does its OSD still run?")
+	require.Empty(h.t, wiped)
+	require.Equal(h.t, before, h.digest(disk))
+	require.NoError(h.t, file.Close())
+}
+
 func TestADiskInUseIsNotWiped(t *testing.T) {
 	host := newRealHost(t)
 	path := host.osdDisk("disk", ofCluster(testFSID, testUUID))
-	before := host.digest(path)
 	request := WipeRequest{FSID: testFSID, OSDs: []string{testUUID}}
+	host.wipesNothing(request, path, path)
 
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_EXCL, 0)
-	require.NoError(t, err)
 	wiped, err := NewWiper(host.Host).Wipe(t.Context(), request)
-	require.ErrorContains(t, err, "does its OSD still run?")
-	require.Empty(t, wiped)
-	require.Equal(t, before, host.digest(path))
-	require.NoError(t, file.Close())
-
-	wiped, err = NewWiper(host.Host).Wipe(t.Context(), request)
 	require.NoError(t, err)
 	require.Equal(t, []string{"/dev/disk/by-id/disk"}, wiped)
 }
@@ -100,17 +105,10 @@ func TestADiskInUseIsNotWiped(t *testing.T) {
 func TestTheDatabaseOfAnOSDIsEmptiedBeforeItsDisk(t *testing.T) {
 	host := newRealHost(t)
 	disk, db := host.osdDisk("disk", ofCluster(testFSID, otherUUID)), host.osdDisk("db", encodeLabel(otherUUID, "bluefs db"))
-	before := host.digest(disk)
 	request := WipeRequest{FSID: testFSID, Every: true}
-	file, err := os.OpenFile(db, os.O_RDONLY|unix.O_EXCL, 0)
-	require.NoError(t, err)
-	wiped, err := NewWiper(host.Host).Wipe(t.Context(), request)
-	require.ErrorContains(t, err, "does its OSD still run?")
-	require.Empty(t, wiped)
-	require.Equal(t, before, host.digest(disk))
-	require.NoError(t, file.Close())
+	host.wipesNothing(request, db, disk)
 
-	wiped, err = NewWiper(host.Host).Wipe(t.Context(), request)
+	wiped, err := NewWiper(host.Host).Wipe(t.Context(), request)
 	require.NoError(t, err)
 	require.Equal(t, []string{"/dev/disk/by-id/db", "/dev/disk/by-id/disk"}, wiped)
 }

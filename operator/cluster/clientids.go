@@ -229,13 +229,13 @@ func (p *planner) beginAnew(m mon.Mon, leaving string) {
 	s := step("mon-"+m.Name+"-anew", "restart mon "+m.Name+", to give client IDs that no mon gave before",
 		"the mons are about to change: Ceph's then give some IDs twice, and OSDs take a write under such an ID for one that they have made", p.quorumGap(except...))
 	s.RestartMon = m.Name
-	pod := p.o.monPod(m.Name)
+	pod, unstarted := p.o.monPod(m.Name), p.unstarted(m, leaving)
 	switch {
 	case pod == nil || pod.DeletionTimestamp != nil:
 		s.Wait, s.What, p.restartsMon = true, "wait for another pod of mon "+m.Name, true
 	case s.Gate != "":
-	case p.unstarted(m, leaving) != "":
-		s.Gate = p.unstarted(m, leaving)
+	case unstarted != "":
+		s.Gate = unstarted
 	case p.o.Ceph.ClientIDsError != nil:
 		s.Gate = fmt.Sprintf("mons %s say which client IDs they give", strings.Join(p.o.silentMons(), ", "))
 	case !takesPods(p.o.node(m.Node), p.o.Cluster):

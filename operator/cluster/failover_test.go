@@ -228,31 +228,29 @@ func TestAMonWhosePodWouldBeRefusedIsNotRestarted(t *testing.T) {
 }
 
 func TestWhatHoldsAFailoverUpIsSaidOfTheNodeThatIsLost(t *testing.T) {
-	s := nineMinutesWithoutNode3(t)
-	s.Cordon("node1")
-	s.pass(time.Minute)
-	s.looks(5)
-	require.Equal(t, "ab of abc", s.quorate())
-	blocker := s.cluster().Status.Blocker
-	require.Equal(t, v1alpha1.ReasonNodeLost, blocker.Reason)
-	require.Contains(t, blocker.Message, "no mon gave before' waits until node node1 takes a pod of mon a")
-	s.Uncordon("node1")
-	s.looksUntil("another mon is there", func() bool { return s.quorate() == "abd of abd" })
-}
-
-// What was tried in vain holds up more than what waits for it.
-func TestARestartThatIsRefusedIsSaidOfTheNodeThatIsLost(t *testing.T) {
-	s := nineMinutesWithoutNode3(t)
-	s.enforce("restricted")
-	s.pass(time.Minute)
-	s.looks(10)
-	require.Equal(t, "ab of abc", s.quorate())
-	blocker := s.cluster().Status.Blocker
-	require.Equal(t, v1alpha1.ReasonNodeLost, blocker.Reason)
-	require.Contains(t, blocker.Message, "node3")
-	require.Contains(t, blocker.Message, "the pod of mon a would not be made anew")
-	s.enforce("privileged")
-	s.looksUntil("another mon is there", func() bool { return s.quorate() == "abd of abd" })
+	for name, hindrance := range map[string]struct {
+		begins, ends func(*site)
+		says         string
+	}{
+		"what is waited for": {func(s *site) { s.Cordon("node1") }, func(s *site) { s.Uncordon("node1") },
+			"no mon gave before' waits until node node1 takes a pod of mon a"},
+		"what was tried in vain": {func(s *site) { s.enforce("restricted") }, func(s *site) { s.enforce("privileged") },
+			"the pod of mon a would not be made anew"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := nineMinutesWithoutNode3(t)
+			hindrance.begins(s)
+			s.pass(time.Minute)
+			s.looks(10)
+			require.Equal(t, "ab of abc", s.quorate())
+			blocker := s.cluster().Status.Blocker
+			require.Equal(t, v1alpha1.ReasonNodeLost, blocker.Reason)
+			require.Contains(t, blocker.Message, "node3")
+			require.Contains(t, blocker.Message, hindrance.says)
+			hindrance.ends(s)
+			s.looksUntil("another mon is there", func() bool { return s.quorate() == "abd of abd" })
+		})
+	}
 }
 
 func TestAMonWhoseStoreIsGoneIsReplacedUnderAnotherName(t *testing.T) {

@@ -75,29 +75,38 @@ func (a *Attacher) adopt(ctx context.Context, names []string) error {
 }
 
 // entries waits for the keeper: without it nobody knows what there is to go on with.
-func (a *Attacher) entries(ctx context.Context) ([]string, error) {
-	for {
-		names, err := a.Keeper.List(ctx)
-		if err == nil {
-			return names, nil
-		}
-		klog.ErrorS(err, "Waiting for the keeper")
-		if !pause(ctx) {
-			return nil, err
-		}
-	}
+func (a *Attacher) entries(ctx context.Context) (names []string, err error) {
+	err = await(ctx, "Waiting for the keeper", func() error {
+		names, err = a.Keeper.List(ctx)
+		return err
+	})
+	return names, err
 }
 
 // entry gets an entry, from the keeper that comes if need be: one that was not looked at
 // would be lost.
-func (a *Attacher) entry(ctx context.Context, name string, state any) ([]*os.File, bool, error) {
-	for {
-		files, found, err := a.Keeper.Get(ctx, name, state)
-		if fault.KindOf(err) != fault.Unavailable || ctx.Err() != nil {
-			return files, found, err
+func (a *Attacher) entry(ctx context.Context, name string, state any) (files []*os.File, found bool, err error) {
+	_ = await(ctx, "Waiting for the keeper", func() error {
+		files, found, err = a.Keeper.Get(ctx, name, state)
+		if fault.KindOf(err) == fault.Unavailable {
+			return err
 		}
-		klog.ErrorS(err, "Waiting for the keeper", "entry", name)
-		pause(ctx)
+		return nil
+	})
+	return files, found, err // the last one
+}
+
+// await does something, again and again until it succeeds or ctx ends.
+func await(ctx context.Context, saying string, do func() error) error {
+	for {
+		err := do()
+		if err == nil {
+			return nil
+		}
+		klog.ErrorS(err, saying)
+		if !pause(ctx) {
+			return err
+		}
 	}
 }
 
@@ -349,16 +358,7 @@ func (a *Attacher) used(ctx context.Context) (used []string, err error) {
 
 // keepAll waits until the keeper has everything: this process must not end before.
 func (a *Attacher) keepAll(ctx context.Context) error {
-	for {
-		err := a.Keeper.Holds(ctx)
-		if err == nil {
-			return nil
-		}
-		klog.ErrorS(err, "Asked to stop: waiting for the keeper")
-		if !pause(ctx) {
-			return err
-		}
-	}
+	return await(ctx, "Asked to stop: waiting for the keeper", func() error { return a.Keeper.Holds(ctx) })
 }
 
 // leave hands a volume, whose lock is held, to the next process.

@@ -65,15 +65,9 @@ func register(ctx context.Context, store *keeper.Client) error {
 		}
 		files = append(files, os.NewFile(uintptr(fd), "a process"))
 	}
-	for {
-		err := store.Put(ctx, processEntry, struct{}{}, files...)
-		if err == nil {
-			return nil
-		}
-		klog.ErrorS(err, "Waiting for the keeper")
-		if !pause(ctx) {
-			closeFiles(files)
-			return err
-		}
+	err := await(ctx, "Waiting for the keeper", func() error { return store.Put(ctx, processEntry, struct{}{}, files...) })
+	if err != nil {
+		closeFiles(files)
 	}
+	return err
 }
